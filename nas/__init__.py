@@ -1,0 +1,1 @@
+"""Search space, super-network, samplers, predictors, archive."""

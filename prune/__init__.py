@@ -1,0 +1,1 @@
+"""Coupled groups, importance criteria, sparsity patterns."""
