@@ -1,0 +1,1 @@
+"""What flows and what moves it: values, spec, stages, runner, cache, registry, errors, CLI."""

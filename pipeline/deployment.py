@@ -1,0 +1,228 @@
+"""Gathering what the stages of one target found into a `DeploymentResult`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesmith.pipeline.arrays import load_arrays
+from edgesmith.pipeline.budgets import check_budgets
+from edgesmith.pipeline.evaluation import (
+    accuracy_row,
+    check_labels,
+    confusion,
+    predictions,
+    share,
+)
+from edgesmith.pipeline.jsonvalue import from_json
+from edgesmith.pipeline.results import (
+    AccuracyRow,
+    Artifact,
+    Confusion,
+    DeploymentResult,
+    Latency,
+    Parity,
+    Provenance,
+)
+from edgesmith.pipeline.splits import read_split
+from edgesmith.pipeline.stages.build import ORDER, PARITY
+from edgesmith.pipeline.stages.measure import MemoryFound
+from edgesmith.pipeline.stages.score import FORMS
+from edgesmith.pipeline.target_facts import float_baseline_in, get_target, products_in
+from edgesmith.pipeline.values import Kind, Measurement
+from edgesmith.pipeline.versions import installed, machine
+from edgesmith.targets.base import LatencyRun
+from edgesmith.targets.graph.costs import largest_live_bytes
+from edgesmith.targets.graph.drift import TraceOrder, layer_rows, trace_of_codes, worst_layers
+
+if TYPE_CHECKING:
+    from edgesmith.pipeline.stage import StageContext
+    from edgesmith.targets.graph.ir import Graph
+
+Labels = npt.NDArray[np.int64]
+
+_DIGESTED = ("data", "load", "quantize", "export")
+"""Stages whose files say what went into the artifact."""
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """Predicted classes of every form of the model, in the order of the pipeline."""
+
+    by_form: Mapping[str, Labels]
+    labels: Labels
+    classes: int
+
+    def accuracy(self, target: str) -> tuple[AccuracyRow, ...]:
+        return tuple(
+            accuracy_row(form, predicted, self.labels, target)
+            for form, predicted in self.by_form.items()
+        )
+
+    def agreement(self, target: str) -> Measurement | None:
+        if "float" not in self.by_form:
+            return None
+        same = self.by_form["float"] == self.by_form["deployed"]
+        return share("prediction agreement", same, target)
+
+    def confusion(self, names: tuple[str, ...] | None) -> Confusion | None:
+        if "float" not in self.by_form:
+            return None
+        floating, deployed = self.by_form["float"], self.by_form["deployed"]
+        return confusion(names, self.labels, floating, deployed, self.classes)
+
+
+def gather(context: StageContext) -> DeploymentResult:
+    """Everything that the report of `context.target` shows.
+
+    Raises:
+        CacheError: an upstream output cannot be read.
+    """
+    name = context.target or ""
+    description = get_target(name).describe()
+    build = context.inputs["build"]
+    graph = get_target(name).shipped(products_in(build))
+    found = _predictions(context)
+    accuracy = found.accuracy(name)
+    agreement = found.agreement(name)
+    latency = _latency(context, name)
+    size = _sizes(build, graph, name)
+    checks, notes = check_budgets(context.spec.budgets, accuracy, agreement, latency, size[0])
+    traces = _traces(context, graph)
+    rows = layer_rows(graph, traces)
+    return DeploymentResult(
+        name=context.spec.name,
+        target=name,
+        target_title=description.title,
+        ok=all(check.met for check in checks),
+        budgets=checks,
+        accuracy=accuracy,
+        agreement=agreement,
+        latency=latency,
+        size=size,
+        memory=_memory(context, graph, name),
+        layers=rows,
+        worst_layers=worst_layers(rows),
+        confusion=found.confusion(context.spec.data.labels),
+        parity=from_json(Parity, (build / PARITY).read_bytes()),
+        artifacts=_artifacts(context),
+        provenance=_provenance(context),
+        notes=notes,
+        drift_samples=len(next(iter(traces[-1][1].values()))),
+    )
+
+
+def _predictions(context: StageContext) -> _Predictions:
+    labels = read_split(context.inputs["data"], "test").labels
+    outputs = {}
+    if "score" in context.inputs:
+        scored = load_arrays(context.inputs["score"] / "predictions.npz")
+        outputs = {form: scored[form] for form in FORMS}
+    codes = load_arrays(context.inputs["run"] / "outputs.npz")
+    outputs |= {form: codes[form] for form in ("reference", "deployed")}
+    by_form = {form: predictions(array) for form, array in outputs.items()}
+    classes = codes["deployed"][0].size
+    check_labels(labels, classes)
+    return _Predictions(by_form, labels, classes)
+
+
+def _latency(context: StageContext, target: str) -> Latency | None:
+    path = context.inputs["measure"] / "latency.json"
+    if not path.exists():
+        return None
+    run = from_json(LatencyRun, path.read_bytes())
+    conditions = run.deployed.median.conditions
+    speedup = None
+    if run.float_baseline is not None:
+        speedup = Measurement(
+            metric="speedup over float",
+            value=run.float_baseline.median.value / run.deployed.median.value,
+            unit="x",
+            kind=Kind.MEASURED,
+            target=target,
+            samples=run.deployed.median.samples,
+            conditions=conditions,
+        )
+    threads, warmups = int(conditions["threads"]), int(conditions["warmups"])
+    return Latency(run.deployed, run.float_baseline, speedup, threads, warmups)
+
+
+def _bytes(metric: str, value: int, target: str, kind: Kind = Kind.MEASURED) -> Measurement:
+    return Measurement(metric, float(value), "bytes", kind, target, 1)
+
+
+def _sizes(build: Path, graph: Graph, target: str) -> tuple[Measurement, ...]:
+    products = products_in(build)
+    artifact = Path(products.folder) / products.main
+    sizes = [_bytes("deployed file", artifact.stat().st_size, target)]
+    baseline = float_baseline_in(build)
+    if baseline is not None:
+        sizes.append(_bytes("float file", baseline.stat().st_size, target))
+    weights = sum(tensor.bytes for tensor in graph.constants())
+    return (*sizes, _bytes("weights and biases", weights, target))
+
+
+def _memory(context: StageContext, graph: Graph, target: str) -> tuple[Measurement, ...]:
+    found = from_json(MemoryFound, (context.inputs["measure"] / "memory.json").read_bytes())
+    live = _bytes("largest live activations", largest_live_bytes(graph), target, Kind.ESTIMATED)
+    if found.peak_bytes is None:
+        return (live,)
+    return (_bytes("peak resident memory added", found.peak_bytes, target), live)
+
+
+def _traces(
+    context: StageContext, graph: Graph
+) -> list[tuple[str, Mapping[str, npt.NDArray[np.floating]]]]:
+    traces: list[tuple[str, Mapping[str, npt.NDArray[np.floating]]]] = []
+    if "score" in context.inputs:
+        folder = context.inputs["score"]
+        traces = [(form, load_arrays(folder / f"trace-{form}.npz")) for form in FORMS]
+    order = from_json(TraceOrder, (context.inputs["build"] / ORDER).read_bytes())
+    for form in ("reference", "deployed"):
+        codes = load_arrays(context.inputs["run"] / f"trace-{form}.npz")
+        traces.append((form, trace_of_codes(graph, codes, order)))
+    return traces
+
+
+def _artifacts(context: StageContext) -> tuple[Artifact, ...]:
+    """The files that were copied beside the report, in the order of their names."""
+    return tuple(
+        Artifact(
+            path.name,
+            path.name,
+            path.stat().st_size,
+            hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in sorted(context.folder.iterdir())
+        if path.is_file()
+    )
+
+
+def _provenance(context: StageContext) -> Provenance:
+    spec = context.spec
+    tools = {
+        tool.distribution or tool.name: tool.find() or "missing"
+        for tool in get_target(context.target).tools()
+    }
+    records = context.records.values()
+    return Provenance(
+        spec_path=Path(spec.path).name,
+        spec_text=spec.text,
+        spec_sha256=spec.sha256,
+        edgesmith_version=installed("edgesmith")["edgesmith"],
+        machine=machine(),
+        versions=installed() | tools,
+        digests={
+            f"{record.stage}/{name}": file.sha256
+            for record in records
+            if record.stage in _DIGESTED
+            for name, file in sorted(record.outputs.items())
+        },
+        stages=tuple((record.stage, record.seconds, False) for record in records),
+    )

@@ -1,0 +1,167 @@
+"""What one deployment found: everything a report shows, as one JSON document.
+
+`DeploymentResult` is written as `result.json` in a target's folder of the run;
+`reports/` reads nothing else. All numbers that were measured, simulated or
+estimated are `Measurement`s and keep their kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgesmith.pipeline.values import Kind, Measurement
+
+
+@dataclass(frozen=True)
+class BudgetCheck:
+    """One budget of the spec against what was found. `better` is "lower" or "higher".
+
+    `value` is None for a budget that could not be checked, which is never `met`; a note of
+    the result says why. `kind` says how `value` came to be; None is shown as "kind not stated".
+    """
+
+    name: str
+    limit: float
+    value: float | None
+    unit: str
+    better: str
+    met: bool
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """Accuracy of one form of the model on the test split, percent, with a Wilson interval."""
+
+    form: str  # "float", "fake-quantized", "onnxruntime", "reference", "deployed"
+    accuracy: Measurement
+
+
+@dataclass(frozen=True)
+class LatencySeries:
+    """One model's timed runs: summary measurements (ms) and the raw samples (ms)."""
+
+    form: str  # "float" or "deployed"
+    median: Measurement
+    p90: Measurement
+    p99: Measurement
+    samples_ms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Float and deployed model, timed interleaved in one run. `speedup` is float / deployed."""
+
+    deployed: LatencySeries
+    float_baseline: LatencySeries | None
+    speedup: Measurement | None
+    threads: int
+    warmups: int
+
+
+@dataclass(frozen=True)
+class DriftEdge:
+    """How one tensor differs between two consecutive forms of the model.
+
+    LSB figures are in units of the tensor's scale; SQNR in dB (None: no difference).
+    """
+
+    edge: str  # "float -> fake-quantized", "fake-quantized -> onnxruntime", ...
+    max_lsb: float
+    mean_lsb: float
+    differing: float  # fraction of elements that differ by at least one LSB
+    sqnr_db: float | None
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One operator of the deployed graph."""
+
+    index: int
+    name: str
+    op: str
+    output_shape: tuple[int, ...]
+    weight_bits: int | None
+    activation_bits: int
+    macs: int
+    weight_bytes: int
+    drift: tuple[DriftEdge, ...] = ()
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """counts[true][predicted]."""
+
+    labels: tuple[str, ...]
+    float_counts: tuple[tuple[int, ...], ...]
+    deployed_counts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class ParityRow:
+    """One tensor as searched against as shipped."""
+
+    tensor: str
+    role: str  # "activation", "weight", "bias"
+    dtype: str
+    elements: int
+    same: bool
+    difference: str = ""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The parity report: the run fails unless `different` is 0."""
+
+    compared: int
+    different: int
+    rows: tuple[ParityRow, ...]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that the run leaves, relative to the report."""
+
+    name: str
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Enough to make the same files again."""
+
+    spec_path: str
+    spec_text: str
+    spec_sha256: str
+    edgesmith_version: str
+    machine: dict[str, str]
+    versions: dict[str, str]
+    digests: dict[str, str]  # data splits, checkpoint, stage outputs
+    stages: tuple[tuple[str, float, bool], ...] = ()  # (stage, seconds, from cache)
+
+
+@dataclass(frozen=True)
+class DeploymentResult:
+    """Everything one report shows."""
+
+    name: str
+    target: str
+    target_title: str
+    ok: bool
+    budgets: tuple[BudgetCheck, ...]
+    accuracy: tuple[AccuracyRow, ...]
+    agreement: Measurement | None  # percent of test samples where deployed and float predict alike
+    latency: Latency | None
+    size: tuple[Measurement, ...]  # bytes: deployed file, float file, weights
+    memory: tuple[Measurement, ...]  # bytes: peak memory, activation arena
+    layers: tuple[LayerRow, ...]
+    worst_layers: tuple[str, ...]
+    confusion: Confusion | None
+    parity: Parity | None
+    artifacts: tuple[Artifact, ...]
+    provenance: Provenance
+    notes: tuple[str, ...] = ()
+    schema_version: int = field(default=1)
+    drift_samples: int | None = None  # how many test samples the drift figures rest on

@@ -1,0 +1,34 @@
+"""`export`: the scored integers become `model.onnx`, the QDQ interchange file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from edgesmith.pipeline.stage import Stage, StageContext
+
+if TYPE_CHECKING:
+    from edgesmith.pipeline.spec import Spec
+
+
+@dataclass(frozen=True)
+class Export(Stage):
+    """QDQ ONNX, checked by `onnx.checker`."""
+
+    name: ClassVar[str] = "export"
+
+    def requires(self, spec: Spec) -> tuple[str, ...]:
+        return ("load", "quantize")
+
+    def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
+        from edgesmith.pipeline.versions import installed
+
+        return installed("onnx", "torch", "brevitas", "numpy")
+
+    def run(self, context: StageContext) -> None:
+        from edgesmith.pipeline.torch_model import load_model
+        from edgesmith.quantize.export import export_qdq
+        from edgesmith.quantize.ptq import load
+
+        model = load_model(context.spec, context.inputs["load"])
+        export_qdq(load(context.inputs["quantize"], model), context.folder / "model.onnx")

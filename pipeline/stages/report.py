@@ -1,0 +1,52 @@
+"""`report`: validation against budgets, and everything to look at, in one folder per target.
+
+Output: `report.html`, `result.json`, `junit.xml`, the artifact and `parity.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from edgesmith.pipeline.stage import Stage, StageContext
+
+if TYPE_CHECKING:
+    from edgesmith.pipeline.spec import Spec
+
+
+@dataclass(frozen=True)
+class Report(Stage):
+    """Compare the forms of the model, check the budgets, render the report."""
+
+    name: ClassVar[str] = "report"
+    per_target: ClassVar[bool] = True
+
+    def requires(self, spec: Spec) -> tuple[str, ...]:
+        stages = ("data", "build", "run", "measure")
+        return stages if spec.model.kind == "file" else ("load", "score", "export", *stages)
+
+    def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
+        from edgesmith.pipeline.jsonvalue import to_json
+        from edgesmith.pipeline.versions import installed
+
+        versions = installed("jinja2", "plotly")
+        return {"budgets": to_json(spec.budgets), "spec": spec.sha256, **versions}
+
+    def run(self, context: StageContext) -> None:
+        import shutil
+
+        from edgesmith.pipeline.deployment import gather
+        from edgesmith.pipeline.jsonvalue import to_json
+        from edgesmith.pipeline.stages.build import ORDER, PRODUCTS
+        from edgesmith.reports.junit import junit_xml
+        from edgesmith.reports.render import render_html
+
+        for path in sorted(context.inputs["build"].iterdir()):
+            if path.is_file() and path.name not in (PRODUCTS, ORDER):
+                shutil.copyfile(path, context.folder / path.name)
+        if "export" in context.inputs:
+            shutil.copyfile(context.inputs["export"] / "model.onnx", context.folder / "qdq.onnx")
+        result = gather(context)
+        (context.folder / "result.json").write_text(to_json(result), encoding="utf-8")
+        (context.folder / "junit.xml").write_text(junit_xml(result), encoding="utf-8")
+        (context.folder / "report.html").write_text(render_html(result), encoding="utf-8")
