@@ -1,0 +1,1 @@
+"""Base protocol of targets and one file per target."""

@@ -1,0 +1,143 @@
+"""What a target is: a description of itself, a build, a way to run and to measure.
+
+A target is one file in this folder; its stem is its name on the command line.
+It describes what it takes as data (`TargetDescription`), so the legalizer, the
+spec checker and the search read facts instead of asking for names.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from edgesmith.pipeline.results import LatencySeries
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from edgesmith.pipeline.tools import Tool
+    from edgesmith.pipeline.values import BuildPlan, BuildProducts
+    from edgesmith.targets.graph.ir import Graph
+
+    Codes = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class OpFormat:
+    """One combination of storage types that an operator takes.
+
+    `output` matters to Quantize alone: every other operator gives the type that it takes.
+    None there stands for any type.
+    """
+
+    activation: str
+    weight: str | None = None
+    bias: str | None = None
+    per_channel: bool = False
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetDescription:
+    """Facts about a target that the legalizer, the checker and the search read.
+
+    `ops` maps an IntegerGraph operator kind to the formats it takes there.
+    Sizes are bytes and None where the target sets no limit.
+    """
+
+    name: str
+    title: str
+    summary: str
+    ops: Mapping[str, tuple[OpFormat, ...]]
+    rounding_profile: str
+    lsb_budget: Mapping[str, int] = field(
+        default_factory=dict
+    )  # "Kind/dtype", "Kind" or "*" -> LSB
+    explicit_padding: bool = False  # convolution padding other than SAME and VALID
+    channel_divisor: int = 1
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    clock_hz: int | None = None
+
+    def lsb(self, kind: str, dtype: str) -> int:
+        """How far one operator's codes may lie from the reference executor's; 0 is bit-exact."""
+        keys = (f"{kind}/{dtype}", kind, "*")
+        return next((self.lsb_budget[key] for key in keys if key in self.lsb_budget), 0)
+
+    def facts(self) -> dict[str, object]:
+        """What enters a cache key: every field, JSON-ready."""
+        from edgesmith.pipeline.jsonvalue import to_data
+
+        data: dict[str, object] = to_data(self)
+        return data
+
+
+@dataclass(frozen=True)
+class LatencyOptions:
+    """How latency is measured."""
+
+    warmups: int = 10
+    runs: int = 100
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class LatencyRun:
+    """What `Target.measure_latency` found: both models timed interleaved in one run."""
+
+    deployed: LatencySeries
+    float_baseline: LatencySeries | None
+
+
+class Target(ABC):
+    """A device or runtime that IntegerGraphs are deployed to."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def describe(self) -> TargetDescription:
+        """The facts; pure, needs no tool installed."""
+
+    @abstractmethod
+    def tools(self) -> Sequence[Tool]:
+        """Programs and packages that build, run or measure need."""
+
+    @abstractmethod
+    def build(self, graph: Graph) -> BuildPlan:
+        """Files and commands that make the artifact; pure."""
+
+    @abstractmethod
+    def shipped(self, products: BuildProducts) -> Graph:
+        """The graph as read back from the artifact: what parity is checked on."""
+
+    @abstractmethod
+    def run(
+        self, products: BuildProducts, inputs: Sequence[Codes], *, trace: bool = False
+    ) -> dict[str, Codes]:
+        """Run the artifact on a batch of samples.
+
+        Args:
+            inputs: one array of input codes per graph input, shape [samples, *tensor shape].
+            trace: also return every intermediate tensor that the runtime can show.
+
+        Returns:
+            Tensor name -> codes [samples, *tensor shape]; always every graph output.
+        """
+
+    @abstractmethod
+    def float_baseline(self, float_onnx: Path, folder: Path) -> Path | None:
+        """Write the float model as this target runs it, or None where it cannot."""
+
+    @abstractmethod
+    def measure_latency(
+        self, products: BuildProducts, baseline: Path | None, options: LatencyOptions
+    ) -> LatencyRun | None:
+        """Time both models interleaved, one sample per call; None where nothing runs."""
+
+    @abstractmethod
+    def peak_memory_bytes(self, products: BuildProducts) -> int | None:
+        """Peak resident memory that loading and invoking adds, or None where unknown."""

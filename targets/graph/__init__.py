@@ -1,0 +1,1 @@
+"""IntegerGraph: the integer IR, its readers and writers, legalizer and reference executor."""
