@@ -1,0 +1,93 @@
+"""`cpu-onnxruntime`: a QDQ ONNX file on ONNX Runtime, graph optimizations on.
+
+ONNX Runtime rounds half to even in float where TFLite rounds in integers:
+outputs may differ from the reference executor by one LSB an operator, which
+the description states as its budget. Traces run with graph optimizations off,
+so that every tensor exists.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from edgesmith.pipeline.tools import Tool
+from edgesmith.pipeline.values import BuildPlan, BuildProducts
+from edgesmith.targets.base import LatencyOptions, LatencyRun, Target, TargetDescription
+from edgesmith.targets.cpu.tflite import TFLITE_OPS, WEIGHTED
+
+if TYPE_CHECKING:
+    from edgesmith.targets.base import Codes
+    from edgesmith.targets.cpu.runtime import Runtime
+    from edgesmith.targets.graph.ir import Graph
+
+MODEL_FILE = "model.onnx"
+
+
+class CpuOnnxRuntime(Target):
+    """ONNX Runtime on this machine's CPU."""
+
+    name: ClassVar[str] = "cpu-onnxruntime"
+
+    def describe(self) -> TargetDescription:
+        return TargetDescription(
+            name=self.name,
+            title="ONNX Runtime on CPU",
+            summary="QDQ ONNX file, measured on this machine with ONNX Runtime",
+            ops={**TFLITE_OPS, "FullyConnected": WEIGHTED},
+            rounding_profile="litert-reference",
+            lsb_budget={"*": 1, "Softmax/int16": 4},
+            explicit_padding=True,
+        )
+
+    def tools(self) -> Sequence[Tool]:
+        return (Tool("onnxruntime", "pip install onnxruntime", package=True),)
+
+    def build(self, graph: Graph) -> BuildPlan:
+        from edgesmith.targets.graph.onnx_writer import write_onnx
+
+        return BuildPlan({MODEL_FILE: write_onnx(graph)}, main=MODEL_FILE)
+
+    def shipped(self, products: BuildProducts) -> Graph:
+        from edgesmith.targets.graph.onnx_reader import read_onnx
+
+        return read_onnx(Path(products.folder) / products.main, "model")
+
+    def run(
+        self, products: BuildProducts, inputs: Sequence[Codes], *, trace: bool = False
+    ) -> dict[str, Codes]:
+        from edgesmith.targets.graph.onnx_trace import from_storage, to_storage, with_outputs_of
+
+        model = Path(products.folder) / products.main
+        fed = [to_storage(array) for array in inputs]
+        if not trace:
+            return from_storage(self._runtime().run(model, fed))
+        with tempfile.TemporaryDirectory(prefix="edgesmith-trace-") as folder:
+            wide = Path(folder) / MODEL_FILE
+            wide.write_bytes(with_outputs_of(model.read_bytes(), "QuantizeLinear"))
+            found = from_storage(replace(self._runtime(), kernels="reference").run(wide, fed))
+        return {**dict(zip(self.shipped(products).inputs, inputs, strict=True)), **found}
+
+    def float_baseline(self, float_onnx: Path, folder: Path) -> Path | None:
+        path = folder / "float.onnx"
+        path.write_bytes(float_onnx.read_bytes())
+        return path
+
+    def measure_latency(
+        self, products: BuildProducts, baseline: Path | None, options: LatencyOptions
+    ) -> LatencyRun | None:
+        from edgesmith.targets.cpu.measure import measure_interleaved
+
+        return measure_interleaved(self.name, self._runtime(), products, baseline, options)
+
+    def peak_memory_bytes(self, products: BuildProducts) -> int | None:
+        return self._runtime().peak_memory(Path(products.folder) / products.main)
+
+    def _runtime(self) -> Runtime:
+        from edgesmith.targets.cpu.runtime import Runtime
+
+        return Runtime("onnxruntime", sys.executable)
