@@ -1,0 +1,137 @@
+"""QDQ ONNX: the searched integers as the interchange file.
+
+The file is written node by node from the steps and `Searched`, so no number is
+computed twice. Its form, for readers:
+
+- The graph input is `input_float`, float32 [1, *sample shape]; the output is float32.
+- Every activation, the input and shape-only operators included, passes one pair:
+  QuantizeLinear output `<group>_q` (codes), DequantizeLinear output `<group>`. Tensors
+  that share a quantizer have pairs with identical parameters. A clamp that is fused
+  into a group stands between its operator and the pair, as Relu or Clip.
+- Weights and biases are integer initializers `<group>.weight`, `<group>.bias`, and
+  constant operands `<group>.constant`; each passes one DequantizeLinear, whose output is
+  `<initializer>/real`. Scales are `<tensor>/scale`, zero points `<tensor>/zero_point`:
+  scalars per tensor, vectors with `axis` 0 per channel. There is no Clip for narrow codes.
+- A linear layer is Gemm (transB=1) on two axes, else Transpose(weight) -> MatMul -> Add.
+- Biases next to int16 activations are int64 in `Searched`; DequantizeLinear takes no
+  int64, so the same codes are stored as int32.
+- A change of format is DequantizeLinear -> QuantizeLinear with nothing between.
+
+Opset 18, or 21 where 4-bit or 16-bit codes need it. Same integers, same bytes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import edgesmith
+from edgesmith.pipeline.errors import QuantizationError, UnsupportedError
+from edgesmith.quantize.export_ops import emit
+from edgesmith.quantize.network import INPUT, shapes
+from edgesmith.quantize.onnx_nodes import Nodes
+from edgesmith.quantize.ptq import QuantizedModel
+from edgesmith.quantize.searched import SearchedTensor
+
+FLOAT_INPUT = f"{INPUT}_float"
+_STORED = {"int4": TensorProto.INT4}
+_NUMPY = {"int8": np.int8, "int16": np.int16, "int32": np.int32}
+
+
+def export_qdq(
+    quantized: QuantizedModel, path: Path, example_shape: tuple[int, ...] | None = None
+) -> None:
+    """Write the model as QDQ ONNX and check it.
+
+    Args:
+        path: the file to write.
+        example_shape: [1, *sample shape], to be compared with what was quantized; may be left out.
+
+    Raises:
+        QuantizationError: `example_shape` is not that of one sample.
+        UnsupportedError: a bias needs more than 32 bits.
+        onnx.checker.ValidationError: never, unless this module has a defect.
+    """
+    sample = (1, *quantized.sample_shape)
+    if example_shape not in (None, sample):
+        raise QuantizationError(
+            f"the model was quantized for inputs {sample}, not {example_shape}",
+            fix="export with a batch of one and the sample shape of the calibration data",
+        )
+    model = to_onnx(quantized)
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def to_onnx(quantized: QuantizedModel) -> onnx.ModelProto:
+    """The QDQ model of these integers."""
+    searched = quantized.searched()
+    sizes = shapes(quantized.floating, quantized.sample_shape)
+    nodes = Nodes(sizes)
+    _pair(nodes, FLOAT_INPUT, searched[INPUT])
+    for step in quantized.placement.steps:
+        for name in (*step.inputs, f"{step.name}.weight", f"{step.name}.bias"):
+            tensor = searched.by_name.get(name)
+            if tensor is not None and tensor.codes is not None:
+                _constant(nodes, tensor)
+        _pair(nodes, emit(nodes, step), searched[step.name])
+    output = quantized.module.output
+    graph = helper.make_graph(
+        nodes.nodes,
+        "edgesmith",
+        [helper.make_tensor_value_info(FLOAT_INPUT, TensorProto.FLOAT, sizes[INPUT])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, sizes[output])],
+        list(nodes.initializers.values()),
+    )
+    wide = {tensor.dtype for tensor in searched.tensors} & {"int4", "int16"}
+    return helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", 21 if wide else 18)],
+        ir_version=10 if wide else 8,
+        producer_name="edgesmith",
+        producer_version=edgesmith.__version__,
+    )
+
+
+def _pair(nodes: Nodes, value: str, tensor: SearchedTensor) -> None:
+    parameters = _parameters(nodes, tensor)
+    codes = nodes.add("QuantizeLinear", [value, *parameters], f"{tensor.name}_q")
+    nodes.add("DequantizeLinear", [codes, *parameters], tensor.name)
+
+
+def _constant(nodes: Nodes, tensor: SearchedTensor) -> None:
+    """Codes as an initializer, and their real values; once per tensor."""
+    if tensor.name in nodes.initializers:
+        return
+    assert tensor.codes is not None
+    nodes.initializers[tensor.name] = _codes(tensor.name, tensor, tensor.codes)
+    nodes.add(
+        "DequantizeLinear",
+        [tensor.name, *_parameters(nodes, tensor)],
+        nodes.real(tensor.name),
+        **({} if tensor.axis is None else {"axis": tensor.axis}),
+    )
+
+
+def _parameters(nodes: Nodes, tensor: SearchedTensor) -> list[str]:
+    shape: tuple[int, ...] = () if tensor.axis is None else tensor.scale.shape
+    scale, zero_point = f"{tensor.name}/scale", f"{tensor.name}/zero_point"
+    nodes.initializers[scale] = numpy_helper.from_array(tensor.scale.reshape(shape), scale)
+    nodes.initializers[zero_point] = _codes(zero_point, tensor, tensor.zero_point.reshape(shape))
+    return [scale, zero_point]
+
+
+def _codes(name: str, tensor: SearchedTensor, codes: npt.NDArray[np.int64]) -> TensorProto:
+    if tensor.dtype in _STORED:
+        return helper.make_tensor(name, _STORED[tensor.dtype], codes.shape, codes.reshape(-1))
+    stored = np.asarray(codes).astype(_NUMPY["int32" if tensor.dtype == "int64" else tensor.dtype])
+    if not np.array_equal(stored, codes):
+        raise UnsupportedError(
+            f"bias {tensor.name!r} has codes beyond 32 bits, which QDQ ONNX cannot store",
+            fix="use int8 activations for that layer (an override), or larger weights in it",
+        )
+    return numpy_helper.from_array(stored, name)

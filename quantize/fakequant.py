@@ -1,0 +1,143 @@
+"""Fake-quantized networks: Brevitas layers and activation quantizers with given numbers.
+
+Brevitas supplies the layers (`QuantConv1d`, `QuantConv2d`, `QuantLinear`), the
+activation layer (`QuantIdentity`) and their proxies, so that its calibration,
+bias correction and training tools work on the network. What one quantizer
+computes is written here (`AffineQuantizer`): Brevitas adds the zero point before
+it rounds, which moves ties; ONNX's QuantizeLinear rounds first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import brevitas.nn as qnn
+import numpy as np
+import numpy.typing as npt
+import torch
+from brevitas.function.ops_ste import round_ste
+from brevitas.inject import ExtendedInjector
+from brevitas.proxy.parameter_quant import WeightQuantProxyFromInjector
+from brevitas.proxy.runtime_quant import ActQuantProxyFromInjector
+from torch import Tensor, nn
+
+from edgesmith.pipeline.values import QFormat
+from edgesmith.quantize.affine import Affine
+from edgesmith.quantize.network import Network, conv_arguments
+from edgesmith.quantize.ops import Conv, Linear
+from edgesmith.quantize.placement import Placement
+from edgesmith.quantize.weights import WeightScales
+
+Quantized = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class AffineQuantizer(nn.Module):
+    """Brevitas' `tensor_quant`: x -> (dequantized x, scale, zero point, bit width).
+
+    Rounding is ONNX QuantizeLinear's: nearest, ties to even, then the zero point
+    is added, then saturation. Gradients pass straight through the rounding. With
+    `codes` set, these are the result whatever x is.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    bit_width: Tensor
+    codes: Tensor | None
+
+    def __init__(self, scale: Tensor, zero_point: int, fmt: QFormat) -> None:
+        super().__init__()
+        self.format = fmt
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", torch.tensor(float(zero_point)))
+        self.register_buffer("bit_width", torch.tensor(float(fmt.bits)))
+        self.register_buffer("codes", None)
+
+    def freeze(self, codes: npt.NDArray[np.integer]) -> None:
+        """From now on the quantized values are these codes."""
+        self.codes = torch.from_numpy(codes.astype(np.float32))
+
+    def forward(self, x: Tensor) -> Quantized:
+        if self.codes is not None:
+            codes = self.codes
+        else:
+            codes = round_ste(x / self.scale) + self.zero_point
+            codes = torch.clamp(codes, self.format.qmin, self.format.qmax)
+        values = (codes - self.zero_point) * self.scale
+        return values, self.scale, self.zero_point, self.bit_width
+
+
+class _ActivationInjector(ExtendedInjector):  # type: ignore[misc]
+    proxy_class = ActQuantProxyFromInjector
+    signed = True
+    narrow_range = False
+
+
+class _WeightInjector(ExtendedInjector):  # type: ignore[misc]
+    proxy_class = WeightQuantProxyFromInjector
+    signed = True
+    narrow_range = True
+
+
+def fake_quantize(
+    network: Network,
+    placement: Placement,
+    activations: Mapping[str, Affine],
+    weights: Mapping[str, WeightScales],
+) -> Network:
+    """The network with Brevitas layers and one shared quantizer module per tied set.
+
+    Args:
+        network: the float network with the placement's steps; copied, not changed.
+        activations: quantizer -> scale and zero point.
+        weights: layer step -> weight scales. Biases stay float here.
+    """
+    quantizers = {name: _activation(affine) for name, affine in activations.items()}
+    layers: dict[str, nn.Module] = {}
+    for step in network.layer_steps():
+        assert isinstance(step.op, Conv | Linear)
+        source = network.layer(step.name)
+        with torch.random.fork_rng(devices=[]):
+            # Brevitas' layers draw initial weights.
+            layer = _layer(step.op, weights[step.name], source.weight.ndim)
+        layer.weight.data = source.weight.detach().clone()
+        assert source.bias is not None
+        layer.bias.data = source.bias.detach().clone()
+        layers[step.name] = layer
+    constants = {
+        name: torch.from_numpy(_through(activations[placement.quantizer_of[name]], value.numpy()))
+        for name, value in network.constants().items()
+    }
+    quantizer_of = {
+        name: root for name, root in placement.quantizer_of.items() if name not in constants
+    }
+    made = Network(network.steps, layers, constants, quantizers, quantizer_of)
+    return made.requires_grad_(False)
+
+
+def _through(affine: Affine, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return affine.dequantize(affine.codes(values))
+
+
+def _activation(affine: Affine) -> nn.Module:
+    quantizer = AffineQuantizer(torch.tensor(affine.scale), affine.zero_point, affine.format)
+    layer: nn.Module = qnn.QuantIdentity(act_quant=_ActivationInjector.let(tensor_quant=quantizer))
+    return layer
+
+
+def _layer(op: Conv | Linear, scales: WeightScales, rank: int) -> nn.Module:
+    shaped = torch.from_numpy(scales.scale.reshape(-1, *[1] * (rank - 1)).copy())
+    quant = _WeightInjector.let(tensor_quant=AffineQuantizer(shaped, 0, scales.format))
+    layer: nn.Module
+    if isinstance(op, Linear):
+        layer = qnn.QuantLinear(op.in_features, op.out_features, bias=True, weight_quant=quant)
+        return layer
+    kind = qnn.QuantConv1d if len(op.kernel) == 1 else qnn.QuantConv2d
+    layer = kind(**conv_arguments(op), weight_quant=quant)
+    return layer
+
+
+def weight_quantizer(network: Network, step: str) -> AffineQuantizer:
+    """The quantizer of a layer's weights."""
+    found = network.layer(step).weight_quant.tensor_quant  # type: ignore[union-attr]
+    assert isinstance(found, AffineQuantizer)
+    return found

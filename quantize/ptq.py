@@ -1,0 +1,274 @@
+"""Post-training quantization: a float model and calibration data become integers, and stay them.
+
+    float model -> trace -> normalize -> fold, fuse -> place quantizers (placement.py)
+      -> equalize -> ranges -> weight scales -> learned rounding -> bias correction
+      -> integers (`Searched`) -> fake-quantized module built from the integers
+
+The last arrow is the point: the module that is scored is built from the very
+codes, scales and zero points that are exported, not the other way around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from edgesmith.pipeline.errors import (
+    CacheError,
+    CheckpointError,
+    EmptySplitError,
+    QuantizationError,
+)
+from edgesmith.pipeline.jsonvalue import from_json, to_json
+from edgesmith.pipeline.stage import Progress, SilentProgress
+from edgesmith.quantize.affine import Affine
+from edgesmith.quantize.bias_correction import correct_biases
+from edgesmith.quantize.equalize import equalize
+from edgesmith.quantize.fakequant import fake_quantize
+from edgesmith.quantize.groups import prepare
+from edgesmith.quantize.integers import assemble, collect
+from edgesmith.quantize.learned_rounding import learn_rounding
+from edgesmith.quantize.network import Network, batch_axes, with_steps
+from edgesmith.quantize.options import PTQOptions
+from edgesmith.quantize.placement import Placement, place
+from edgesmith.quantize.ranges import find_ranges
+from edgesmith.quantize.searched import Searched
+from edgesmith.quantize.weights import WeightScales, find_scales
+
+FloatArray = npt.NDArray[np.float32]
+
+Report = Callable[[str, int, int | None], None]
+
+_CHECK_SAMPLES = 4
+_SAVED = "quantized.json"
+_FLOAT_WEIGHTS = "float.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedModel:
+    """A quantized model: its integers, and the module that computes with them.
+
+    Args:
+        module: the fake-quantized network, eval mode, float in and out, [N, *sample shape].
+        floating: the float network (folded and equalized) with the same tensor names.
+        sample_shape: shape of one input, torch's axis order, without the batch.
+    """
+
+    module: Network
+    floating: Network
+    placement: Placement
+    options: PTQOptions
+    sample_shape: tuple[int, ...]
+    integers: Searched
+
+    def predict(self, inputs: FloatArray, batch: int = 64) -> FloatArray:
+        """Dequantized outputs [N, ...] for inputs [N, *sample shape]."""
+        outputs = [self.module(x).numpy() for x in self._batches(inputs, batch)]
+        return np.concatenate(outputs)
+
+    def trace(self, inputs: FloatArray, batch: int = 64) -> dict[str, FloatArray]:
+        """Dequantized values of the input and of every group, by name.
+
+        Axes are in torch's order; samples lie along axis 0, or wherever the model moved them.
+        """
+        return self._trace(self.module, inputs, batch)
+
+    def float_trace(self, inputs: FloatArray, batch: int = 64) -> dict[str, FloatArray]:
+        """The same tensors in the float network."""
+        return self._trace(self.floating, inputs, batch)
+
+    def searched(self) -> Searched:
+        """Every scale, zero point and code."""
+        return self.integers
+
+    def save(self, folder: Path) -> None:
+        """Write the integers, the options and the float weights into an existing folder."""
+        self.integers.save(folder)
+        saved = _Saved(self.options, self.sample_shape)
+        (folder / _SAVED).write_text(to_json(saved), encoding="utf-8")
+        state = {name: value.contiguous() for name, value in self.floating.state_dict().items()}
+        safetensors.torch.save_file(state, str(folder / _FLOAT_WEIGHTS))
+
+    @torch.no_grad()
+    def _trace(self, network: Network, inputs: FloatArray, batch: int) -> dict[str, FloatArray]:
+        found: dict[str, list[FloatArray]] = {}
+        for x in self._batches(inputs, batch):
+            network(x, lambda name, value: found.setdefault(name, []).append(value.numpy()))
+        axes = batch_axes(self.floating, self.sample_shape)
+        return {name: np.concatenate(parts, axes[name]) for name, parts in found.items()}
+
+    def _batches(self, inputs: FloatArray, batch: int) -> Iterator[Tensor]:
+        return _batches(_checked(inputs, "input", self.sample_shape), batch)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """What rebuilding needs beside the integers."""
+
+    options: PTQOptions
+    sample_shape: tuple[int, ...]
+
+
+def quantize(
+    model: nn.Module,
+    calibration: FloatArray,
+    options: PTQOptions,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+) -> QuantizedModel:
+    """Quantize a trained model after training.
+
+    Args:
+        model: torch module with one input [N, *sample shape] and one output [N, ...];
+            it is not changed.
+        calibration: inputs [N, *sample shape], as the model gets them.
+        seed: for learned rounding; everything else has no randomness.
+        progress: told as parts get done.
+
+    Raises:
+        EmptySplitError: no calibration samples.
+        NonFiniteWeightsError: NaN or infinite weights.
+        UnsupportedError: an operator that cannot be quantized.
+        QuantizationError: options, calibration data or model that cannot be used.
+    """
+    options.check()
+    tell = (progress or SilentProgress()).report
+    samples = torch.from_numpy(_checked(calibration, "calibration"))
+    network = prepare(model, samples[:_CHECK_SAMPLES])
+    placement = place(network.steps, network.constant_names, options)
+    network = with_steps(network, placement.steps)
+    if options.equalize:
+        equalize(network, samples[:_CHECK_SAMPLES])
+    tell("equalize", 1, 1)
+
+    passes = 1 if options.ranges == "min-max" else 2
+    activations = find_ranges(
+        network, placement, _counted(samples, options.batch_size, passes, tell), options
+    )
+    weights = _weight_scales(network, placement, activations, options)
+    fake = fake_quantize(network, placement, activations, weights)
+    if options.learned_rounding is not None:
+        learn_rounding(
+            network,
+            fake,
+            samples,
+            options.learned_rounding,
+            seed=seed,
+            progress=lambda done, total: tell("learned rounding", done, total),
+        )
+    if options.bias_correction:
+        correct_biases(fake, list(_batches(samples.numpy(), options.batch_size)))
+    tell("bias correction", 1, 1)
+    searched = collect(fake, network, placement, activations, weights)
+    module = assemble(network, placement, searched)
+    return QuantizedModel(module, network, placement, options, tuple(samples.shape[1:]), searched)
+
+
+def load(folder: Path, float_model: nn.Module) -> QuantizedModel:
+    """What `QuantizedModel.save` wrote; `searched()` is bit-identical.
+
+    Args:
+        float_model: the model that was quantized; only its structure is used.
+
+    Raises:
+        CacheError: a file is missing or damaged.
+        CheckpointError: the files belong to another model.
+    """
+    try:
+        saved = from_json(_Saved, (folder / _SAVED).read_bytes())
+        state = safetensors.torch.load_file(str(folder / _FLOAT_WEIGHTS))
+    except (OSError, pydantic.ValidationError, safetensors.SafetensorError) as error:
+        raise CacheError(
+            f"the quantized model in {folder} cannot be read: {type(error).__name__}",
+            fix="run the quantize stage again with --force quantize",
+        ) from error
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(_CHECK_SAMPLES, *saved.sample_shape, generator=generator)
+    network = prepare(float_model, samples)
+    placement = place(network.steps, network.constant_names, saved.options)
+    network = with_steps(network, placement.steps)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the float weights in {folder} do not fit {type(float_model).__name__}:"
+            f" {str(error).splitlines()[-1].strip()}",
+            fix="load them with the model that was quantized",
+        ) from error
+    searched = Searched.load(folder)
+    module = assemble(network, placement, searched)
+    return QuantizedModel(module, network, placement, saved.options, saved.sample_shape, searched)
+
+
+def _weight_scales(
+    network: Network, placement: Placement, activations: dict[str, Affine], options: PTQOptions
+) -> dict[str, WeightScales]:
+    found: dict[str, WeightScales] = {}
+    for step in network.layer_steps():
+        layer = network.layer(step.name)
+        fmt = placement.policy.groups[step.name].weight
+        assert layer.bias is not None
+        assert fmt is not None
+        found[step.name] = find_scales(
+            layer.weight.detach().numpy(),
+            layer.bias.detach().numpy(),
+            activations[placement.quantizer_of[step.inputs[0]]].scale,
+            fmt,
+            search=options.ranges == "mse",
+        )
+    return found
+
+
+def _checked(
+    inputs: FloatArray, what: str, sample_shape: tuple[int, ...] | None = None
+) -> FloatArray:
+    """The inputs as contiguous float32."""
+    array = np.ascontiguousarray(inputs, np.float32)
+    if array.ndim == 0 or len(array) == 0:
+        raise EmptySplitError(
+            f"the {what} data has no samples",
+            fix="give at least one sample; a few hundred is usual",
+        )
+    if array.ndim < 2 or sample_shape not in (None, array.shape[1:]):
+        raise QuantizationError(
+            f"the {what} data has shape {array.shape}; expected [N, *sample shape]"
+            + ("" if sample_shape is None else f" with the sample shape {sample_shape}"),
+            fix="give one array with the samples along axis 0",
+        )
+    if not np.isfinite(array).all():
+        raise QuantizationError(
+            f"the {what} data has NaN or infinite values", fix="clean the data or its loader"
+        )
+    return array
+
+
+def _batches(inputs: FloatArray, size: int) -> Iterator[Tensor]:
+    for begin in range(0, len(inputs), size):
+        yield torch.from_numpy(inputs[begin : begin + size])
+
+
+def _counted(
+    samples: Tensor, size: int, passes: int, tell: Report
+) -> Callable[[], Iterator[Tensor]]:
+    """Passes over the samples that report how far all of them are."""
+    total = passes * -(-len(samples) // size)
+    done = 0
+
+    def one_pass() -> Iterator[Tensor]:
+        nonlocal done
+        for batch in torch.split(samples, size):
+            yield batch
+            done += 1
+            tell("calibrate", done, total)
+
+    return one_pass
