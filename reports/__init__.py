@@ -1,0 +1,1 @@
+"""View model, templates and plots; reads result JSON only."""

@@ -1,0 +1,77 @@
+"""What all plots share: colours for both themes, type, axes, and text that stays text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+from edgesmith.pipeline.values import Kind
+from edgesmith.reports.text import visible
+
+Figure = dict[str, Any]
+
+# Light -> dark. Deployed and float keep one colour each through the whole report.
+INK, MUTED, GRID = "#1f2428", "#5b646e", "#e4e7ea"
+DEPLOYED, BASELINE = "#0b6e63", "#8a6a3a"
+DEPLOYED_FILL, BASELINE_FILL = "rgba(11,110,99,0.16)", "rgba(138,106,58,0.14)"
+MARK = "rgba(194,85,10,0.12)"
+SERIES = ("#0b6e63", "#b4540a", "#3d5a9e", "#8b3f77", "#5f6b24", "#5b646e")
+LOW, HIGH = "#f7f9f9", "#0b5f57"
+LESS, SAME, MORE = "#b0460a", "#f5f6f6", "#0b5f57"
+PALETTE = {
+    INK: "#e6e8ea",
+    MUTED: "#9aa4ae",
+    GRID: "#2b3138",
+    DEPLOYED: "#4fc9b8",
+    BASELINE: "#d3ae73",
+    DEPLOYED_FILL: "rgba(79,201,184,0.20)",
+    BASELINE_FILL: "rgba(211,174,115,0.16)",
+    MARK: "rgba(240,150,80,0.14)",
+    "#b4540a": "#f0995a",
+    "#3d5a9e": "#8fabf0",
+    "#8b3f77": "#d993c6",
+    "#5f6b24": "#b7c566",
+    LOW: "#1b2024",
+    HIGH: "#58d6c4",
+    LESS: "#f0915a",
+    SAME: "#1d2226",
+}
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
+KIND_SYMBOLS = {Kind.MEASURED: "circle", Kind.SIMULATED: "diamond", Kind.ESTIMATED: "square-open"}
+FONT = (
+    'ui-sans-serif, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", '
+    '"Noto Sans", "Liberation Sans", Arial, sans-serif'
+)
+
+
+def literal(text: str) -> str:
+    """`text` for Plotly, which reads a subset of HTML: shown as it stands, never interpreted."""
+    return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def axis(title: str = "", **more: object) -> Figure:
+    return {
+        "gridcolor": GRID,
+        "zeroline": False,
+        "automargin": True,
+        "title": {"text": title, "font": {"size": 12, "color": MUTED}, "standoff": 10},
+        "tickfont": {"size": 12, "color": MUTED},
+        **more,
+    }
+
+
+def finish(figure: go.Figure, *, height: int, showlegend: bool = True) -> Figure:
+    figure.update_layout(
+        template=None,
+        height=height,
+        autosize=True,
+        showlegend=showlegend,
+        margin={"l": 12, "r": 12, "t": 12, "b": 12},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": FONT, "size": 13, "color": INK},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        hoverlabel={"font": {"family": FONT, "size": 12}, "align": "left"},
+    )
+    return dict(figure.to_plotly_json())
