@@ -31,9 +31,10 @@ def products_in(folder: Path) -> BuildProducts:
     from dataclasses import replace
 
     from edgesmith.pipeline.jsonvalue import from_json
+    from edgesmith.pipeline.stages.build import PRODUCTS
     from edgesmith.pipeline.values import BuildProducts
 
-    products = from_json(BuildProducts, (folder / "products.json").read_bytes())
+    products = from_json(BuildProducts, (folder / PRODUCTS).read_bytes())
     return replace(products, folder=str(folder))
 
 

@@ -151,15 +151,21 @@ class Clamp(Op):
 
 
 @dataclass(frozen=True)
-class AveragePool(Op):
-    """Padded positions are not counted; 1-D or 2-D by the length of its attributes."""
+class Pool(Op):
+    """Base of pools; 1-D or 2-D by the length of the attributes."""
 
-    kind: ClassVar[str] = "avg_pool"
     shares_quantizer: ClassVar[bool] = True
     homogeneous: ClassVar[bool] = True
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
     padding: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class AveragePool(Pool):
+    """Padded positions are not counted."""
+
+    kind: ClassVar[str] = "avg_pool"
 
     def run(self, *inputs: Tensor) -> Tensor:
         pool = F.avg_pool1d if len(self.kernel) == 1 else F.avg_pool2d
@@ -167,13 +173,8 @@ class AveragePool(Op):
 
 
 @dataclass(frozen=True)
-class MaxPool(Op):
+class MaxPool(Pool):
     kind: ClassVar[str] = "max_pool"
-    shares_quantizer: ClassVar[bool] = True
-    homogeneous: ClassVar[bool] = True
-    kernel: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] = ()
 
     def run(self, *inputs: Tensor) -> Tensor:
         pool = F.max_pool1d if len(self.kernel) == 1 else F.max_pool2d

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgesmith.pipeline.tools import Tool
 from edgesmith.pipeline.values import BuildPlan, BuildProducts
-from edgesmith.targets.base import LatencyOptions, LatencyRun, Target, TargetDescription
+from edgesmith.targets.base import TargetDescription
+from edgesmith.targets.cpu.measure import CpuTarget
 from edgesmith.targets.cpu.tflite import TFLITE_OPS, WEIGHTED
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.onnx"
 
 
-class CpuOnnxRuntime(Target):
+class CpuOnnxRuntime(CpuTarget):
     """ONNX Runtime on this machine's CPU."""
 
     name: ClassVar[str] = "cpu-onnxruntime"
@@ -65,11 +66,11 @@ class CpuOnnxRuntime(Target):
         model = Path(products.folder) / products.main
         fed = [to_storage(array) for array in inputs]
         if not trace:
-            return from_storage(self._runtime().run(model, fed))
+            return from_storage(self.runtime().run(model, fed))
         with tempfile.TemporaryDirectory(prefix="edgesmith-trace-") as folder:
             wide = Path(folder) / MODEL_FILE
             wide.write_bytes(with_outputs_of(model.read_bytes(), "QuantizeLinear"))
-            found = from_storage(replace(self._runtime(), kernels="reference").run(wide, fed))
+            found = from_storage(replace(self.runtime(), kernels="reference").run(wide, fed))
         return {**dict(zip(self.shipped(products).inputs, inputs, strict=True)), **found}
 
     def float_baseline(self, float_onnx: Path, folder: Path) -> Path | None:
@@ -77,17 +78,7 @@ class CpuOnnxRuntime(Target):
         path.write_bytes(float_onnx.read_bytes())
         return path
 
-    def measure_latency(
-        self, products: BuildProducts, baseline: Path | None, options: LatencyOptions
-    ) -> LatencyRun | None:
-        from edgesmith.targets.cpu.measure import measure_interleaved
-
-        return measure_interleaved(self.name, self._runtime(), products, baseline, options)
-
-    def peak_memory_bytes(self, products: BuildProducts) -> int | None:
-        return self._runtime().peak_memory(Path(products.folder) / products.main)
-
-    def _runtime(self) -> Runtime:
+    def runtime(self) -> Runtime:
         from edgesmith.targets.cpu.runtime import Runtime
 
         return Runtime("onnxruntime", sys.executable)

@@ -1,32 +1,38 @@
-"""Latency of a deployed model and its float baseline, interleaved in one worker process."""
+"""What every CPU target measures, whatever its file: latency against float, and peak memory."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgesmith.pipeline.values import BuildProducts
-from edgesmith.targets.base import LatencyOptions, LatencyRun
-from edgesmith.targets.cpu.runtime import Runtime
-from edgesmith.targets.cpu.statistics import latency_series
+from edgesmith.targets.base import LatencyOptions, LatencyRun, Target
+
+if TYPE_CHECKING:
+    from edgesmith.targets.cpu.runtime import Runtime
 
 
-def measure_interleaved(
-    target: str,
-    runtime: Runtime,
-    products: BuildProducts,
-    baseline: Path | None,
-    options: LatencyOptions,
-) -> LatencyRun:
-    """Time both models in turn, one sample a call.
+class CpuTarget(Target):
+    """A runtime on this machine's CPU, in a worker process."""
 
-    Raises:
-        ToolFailedError: the runtime refused a model, crashed or hung.
-    """
-    models = [Path(products.folder) / products.main, *([baseline] if baseline else [])]
-    samples = runtime.latency(models, options)
-    conditions = {"threads": str(options.threads), "warmups": str(options.warmups)}
-    series = [
-        latency_series(form, times, target, conditions)
-        for form, times in zip(("deployed", "float"), samples, strict=False)
-    ]
-    return LatencyRun(series[0], series[1] if baseline else None)
+    @abstractmethod
+    def runtime(self) -> Runtime:
+        """The runtime that executes the file."""
+
+    def measure_latency(
+        self, products: BuildProducts, baseline: Path | None, options: LatencyOptions
+    ) -> LatencyRun | None:
+        from edgesmith.targets.cpu.statistics import latency_series
+
+        models = [Path(products.folder) / products.main, *([baseline] if baseline else [])]
+        samples = self.runtime().latency(models, options)
+        conditions = {"threads": str(options.threads), "warmups": str(options.warmups)}
+        series = [
+            latency_series(form, times, self.name, conditions)
+            for form, times in zip(("deployed", "float"), samples, strict=False)
+        ]
+        return LatencyRun(series[0], series[1] if baseline else None)
+
+    def peak_memory_bytes(self, products: BuildProducts) -> int | None:
+        return self.runtime().peak_memory(Path(products.folder) / products.main)

@@ -9,17 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgesmith.pipeline.values import BuildPlan, BuildProducts
-from edgesmith.targets.base import (
-    LatencyOptions,
-    LatencyRun,
-    OpFormat,
-    Target,
-    TargetDescription,
-)
+from edgesmith.targets.base import OpFormat, TargetDescription
+from edgesmith.targets.cpu.measure import CpuTarget
 
 if TYPE_CHECKING:
     from edgesmith.targets.base import Codes
-    from edgesmith.targets.cpu.runtime import Runtime
     from edgesmith.targets.graph.ir import Graph
 
 MODEL_FILE = "model.tflite"
@@ -74,15 +68,11 @@ TFLITE_OPS: Mapping[str, tuple[OpFormat, ...]] = {
 }
 
 
-class TFLiteTarget(Target):
+class TFLiteTarget(CpuTarget):
     """A runtime that loads TFLite files."""
 
     title: ClassVar[str]
     summary: ClassVar[str]
-
-    def runtime(self) -> Runtime:
-        """The runtime that executes the file."""
-        raise NotImplementedError
 
     def describe(self) -> TargetDescription:
         return TargetDescription(
@@ -132,13 +122,3 @@ class TFLiteTarget(Target):
         twin = legalize(read_float_onnx(float_onnx, "float"), self.describe())
         path.write_bytes(write_tflite(twin))
         return path
-
-    def measure_latency(
-        self, products: BuildProducts, baseline: Path | None, options: LatencyOptions
-    ) -> LatencyRun | None:
-        from edgesmith.targets.cpu.measure import measure_interleaved
-
-        return measure_interleaved(self.name, self.runtime(), products, baseline, options)
-
-    def peak_memory_bytes(self, products: BuildProducts) -> int | None:
-        return self.runtime().peak_memory(Path(products.folder) / products.main)
