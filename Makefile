@@ -25,8 +25,11 @@ OLD_READY := $(OLD)/ready
 SYSTEM_READY := .setup/system-packages
 BENCHMARKS := $(filter-out rows,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
-APT_PACKAGES := chromium chromium-driver
+# What the tests of reports in a browser and of microcontroller targets run.
+APT_PACKAGES := chromium chromium-driver \
+	gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm clang ccache
 APT_LINE := apt-get install -y $(APT_PACKAGES)
+PROGRAMS := chromedriver chromium gcc arm-none-eabi-gcc qemu-system-arm clang
 
 # Newest first but for 3.11, whose wheels include the old runtime's.
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.14 python3.13 python3.12 python3,\
@@ -38,7 +41,7 @@ help: ## print this
 	@printf 'make %-12s %s\n' 'bench-NAME' 'one benchmark: $(BENCHMARKS)'
 
 .PHONY: deploy
-deploy: $(READY) $(if $(filter cpu-tflite-runtime,$(TARGET)),$(OLD_READY)) ## run SPEC for TARGET to its report
+deploy: $(READY) $(if $(filter cpu-tflite-runtime,$(TARGET)),$(OLD_READY)) $(if $(filter cortex-% c-host,$(TARGET)),$(SYSTEM_READY)) ## run SPEC for TARGET to its report
 	$(BIN)/edgesmith run $(SPEC) $(addprefix --target ,$(TARGET))
 
 .PHONY: test
@@ -90,24 +93,21 @@ $(OLD_READY): constraints-tflite-runtime.txt
 	fi
 	@touch $@
 
-# Only tests of the report in a browser need these; a failure here is a message, not an error.
-$(SYSTEM_READY):
+# Only some targets and tests need these; a failure here is a message, not an error.
+$(SYSTEM_READY): Makefile
 	@mkdir -p $(@D)
-	@if command -v chromedriver >/dev/null && { command -v chromium || command -v google-chrome; } >/dev/null; then \
+	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $$program"; done; \
+	if [ -z "$$missing" ]; then touch $@; exit 0; fi; \
+	without() { \
+		echo "$$1:$$missing." >&2; \
+		echo 'Microcontroller targets and the tests that need them are skipped without. To get them:' >&2; \
+		echo "  $$2$(APT_LINE)" >&2; \
+		touch $@; \
 		exit 0; \
-	fi; \
-	if ! command -v apt-get >/dev/null; then \
-		echo 'Chromium or its driver is missing: the tests of the report in a browser will be skipped.' >&2; \
-		exit 0; \
-	fi; \
+	}; \
+	command -v apt-get >/dev/null || without 'Not installed, and there is no apt-get here' ''; \
 	if [ "$$(id -u)" = 0 ]; then root=; \
 	elif sudo -n true 2>/dev/null; then root='sudo -n'; \
-	else \
-		echo 'Chromium or its driver is missing: the tests of the report in a browser will be skipped.' >&2; \
-		echo 'To run them: sudo $(APT_LINE)' >&2; \
-		exit 0; \
-	fi; \
-	{ $$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive $(APT_LINE); } || { \
-		echo 'Installing Chromium failed: the tests of the report in a browser will be skipped.' >&2; \
-		echo 'To run them: $(APT_LINE)' >&2; }
-	@touch $@
+	else without 'Not installed, and this user may not install packages' 'sudo '; fi; \
+	{ $$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive $(APT_LINE) && touch $@; } \
+		|| without 'Installing failed' ''

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -39,12 +39,20 @@ class Row:
         object.__setattr__(self, "met", met and not math.isnan(self.value))
 
 
-def publish(name: str, rows: Iterable[Row]) -> bool:
-    """Write `results/NAME.json`, print the table; whether every goal is met."""
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
+
+
+def publish(name: str, rows: Iterable[Row], versions: Mapping[str, str] | None = None) -> bool:
+    """Write `results/NAME.json`, print the table; whether every goal is met.
+
+    Args:
+        versions: of what the figures depend on beside the packages of every benchmark.
+    """
     found = list(rows)
     document = {
         "machine": machine(),
-        "versions": installed(),
+        "versions": installed() | dict(versions or {}),
         "rows": [asdict(row) for row in found],
     }
     RESULTS.mkdir(exist_ok=True)
@@ -52,8 +60,8 @@ def publish(name: str, rows: Iterable[Row]) -> bool:
     table = Table("figure", "value", "goal", "unit", "kind", "met", title=f"bench-{name}")
     for row in found:
         sign = "≤" if row.better == "lower" else "≥"
-        goal = "" if row.goal is None else f"{sign} {row.goal:g}"
+        goal = "" if row.goal is None else f"{sign} {_shown(row.goal)}"
         mark = "" if row.goal is None else "[green]yes[/]" if row.met else "[bold red]NO[/]"
-        table.add_row(row.id, f"{row.value:.6g}", goal, row.unit, row.kind, mark)
+        table.add_row(row.id, _shown(row.value), goal, row.unit, row.kind, mark)
     Console(width=120).print(table)
     return all(row.met for row in found)

@@ -11,13 +11,14 @@ from edgesmith.pipeline.values import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgesmith.pipeline.results import AccuracyRow, Latency
+    from edgesmith.pipeline.results import AccuracyRow, Device, Latency
     from edgesmith.pipeline.spec import Budgets
     from edgesmith.pipeline.values import Measurement
 
 NEED_FLOAT = ("accuracy_drop_points", "agreement_percent")
 """Budgets that compare with a float model; a spec with a model file cannot set them."""
 _NO_FLOAT = "there is no float model to compare with"
+_NO_DEVICE = "this target has no device with flash and RAM of its own"
 
 
 @dataclass(frozen=True)
@@ -44,48 +45,69 @@ class _Budget:
         return self.value <= self.limit if self.better == "lower" else self.value >= self.limit
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What a deployment found, as far as budgets ask for it."""
+
+    accuracy: tuple[AccuracyRow, ...]
+    agreement: Measurement | None
+    latency: Latency | None
+    size: Measurement
+    device: Device | None = None
+
+
 def check_budgets(
-    budgets: Budgets,
-    accuracy: tuple[AccuracyRow, ...],
-    agreement: Measurement | None,
-    latency: Latency | None,
-    size: Measurement,
+    budgets: Budgets, figures: Figures
 ) -> tuple[tuple[BudgetCheck, ...], tuple[str, ...]]:
     """One check per budget, and a note for every budget that could not be checked.
 
-    What cannot be checked is not met: a budget is a demand, and silence would pass it.
+    What cannot be checked is not met: a budget is a demand, and silence would pass it. A device
+    with a known flash and RAM sets two budgets by itself.
     """
-    found = tuple(_found(budgets, accuracy, agreement, latency, size))
+    found = (*_found(budgets, figures), *_fit(figures.device))
     notes = tuple(f"{b.key} was not checked: {b.why_not}" for b in found if b.value is None)
     return tuple(budget.check() for budget in found), notes
 
 
-def _found(
-    budgets: Budgets,
-    accuracy: tuple[AccuracyRow, ...],
-    agreement: Measurement | None,
-    latency: Latency | None,
-    size: Measurement,
-) -> Iterator[_Budget]:
+def _found(budgets: Budgets, figures: Figures) -> Iterator[_Budget]:
+    device = figures.device
     if budgets.accuracy_drop_points is not None:
-        drop, limit = _drop(accuracy), budgets.accuracy_drop_points
+        drop, limit = _drop(figures.accuracy), budgets.accuracy_drop_points
         kind = None if drop is None else Kind.MEASURED
         yield _Budget(
             "accuracy_drop_points", "accuracy drop", limit, "points", "lower", drop, kind, _NO_FLOAT
         )
     if budgets.agreement_percent is not None:
-        value, kind = _figure(agreement)
+        value, kind = _figure(figures.agreement)
         limit, name = budgets.agreement_percent, "prediction agreement"
         yield _Budget("agreement_percent", name, limit, "%", "higher", value, kind, _NO_FLOAT)
     if budgets.latency_ms is not None:
         percentile, limit = budgets.latency_ms.percentile, budgets.latency_ms.max
-        value, kind = _figure(getattr(latency.deployed, percentile) if latency else None)
+        emulated = device.time if device else None
+        timed = getattr(figures.latency.deployed, percentile) if figures.latency else emulated
+        value, kind = _figure(timed)
         name, why_not = f"latency {percentile}", "this target cannot be timed here"
         yield _Budget("latency_ms", name, limit, "ms", "lower", value, kind, why_not)
-    if budgets.size_bytes is not None:
-        value, kind = _figure(size)
-        limit = budgets.size_bytes
-        yield _Budget("size_bytes", "model size", limit, "bytes", "lower", value, kind, "")
+    for key, name, limit, figure in (
+        ("size_bytes", "model size", budgets.size_bytes, figures.size),
+        ("flash_bytes", "flash", budgets.flash_bytes, device.flash if device else None),
+        ("ram_bytes", "RAM", budgets.ram_bytes, device.ram if device else None),
+    ):
+        if limit is not None:
+            value, kind = _figure(figure)
+            yield _Budget(key, name, limit, "bytes", "lower", value, kind, _NO_DEVICE)
+
+
+def _fit(device: Device | None) -> Iterator[_Budget]:
+    """What the device has, as budgets."""
+    if device is None:
+        return
+    for key, name, limit, figure in (
+        ("flash", "fits in flash", device.flash_limit, device.flash),
+        ("ram", "fits in RAM", device.ram_limit, device.ram),
+    ):
+        if limit is not None:
+            yield _Budget(key, name, limit, "bytes", "lower", figure.value, figure.kind, "")
 
 
 def _figure(found: Measurement | None) -> tuple[float | None, Kind | None]:

@@ -65,7 +65,7 @@ def compile_model(model: Path, target: str, out: Path) -> Compiled:
     ]
     trace = chosen.run(products, inputs, trace=True)
     found = require_agreement(shipped, trace, chosen.describe())
-    size = (out / products.main).stat().st_size
+    size = chosen.deployed_bytes(products)
     worst = max((each.max_lsb for each in found), default=0)
     return Compiled(products.main, size, parity, _SAMPLES, worst)
 

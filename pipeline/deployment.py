@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.pipeline.arrays import load_arrays
-from edgesmith.pipeline.budgets import check_budgets
+from edgesmith.pipeline.budgets import Figures, check_budgets
 from edgesmith.pipeline.evaluation import (
     accuracy_row,
     check_labels,
@@ -26,13 +26,14 @@ from edgesmith.pipeline.results import (
     Artifact,
     Confusion,
     DeploymentResult,
+    Device,
     Latency,
     Parity,
     Provenance,
 )
 from edgesmith.pipeline.splits import read_split
 from edgesmith.pipeline.stages.build import ORDER, PARITY
-from edgesmith.pipeline.stages.measure import MemoryFound
+from edgesmith.pipeline.stages.measure import DEVICE, MemoryFound
 from edgesmith.pipeline.stages.score import FORMS
 from edgesmith.pipeline.target_facts import float_baseline_in, get_target, products_in
 from edgesmith.pipeline.values import Kind, Measurement
@@ -93,7 +94,9 @@ def gather(context: StageContext) -> DeploymentResult:
     agreement = found.agreement(name)
     latency = _latency(context, name)
     size = _sizes(build, graph, name)
-    checks, notes = check_budgets(context.spec.budgets, accuracy, agreement, latency, size[0])
+    device = _device(context)
+    figures = Figures(accuracy, agreement, latency, size[0], device)
+    checks, notes = check_budgets(context.spec.budgets, figures)
     traces = _traces(context, graph)
     rows = layer_rows(graph, traces)
     return DeploymentResult(
@@ -115,6 +118,7 @@ def gather(context: StageContext) -> DeploymentResult:
         provenance=_provenance(context),
         notes=notes,
         drift_samples=len(next(iter(traces[-1][1].values()))),
+        device=device,
     )
 
 
@@ -153,14 +157,18 @@ def _latency(context: StageContext, target: str) -> Latency | None:
     return Latency(run.deployed, run.float_baseline, speedup, threads, warmups)
 
 
+def _device(context: StageContext) -> Device | None:
+    path = context.inputs["measure"] / DEVICE
+    return from_json(Device, path.read_bytes()) if path.exists() else None
+
+
 def _bytes(metric: str, value: int, target: str, kind: Kind = Kind.MEASURED) -> Measurement:
     return Measurement(metric, float(value), "bytes", kind, target, 1)
 
 
 def _sizes(build: Path, graph: Graph, target: str) -> tuple[Measurement, ...]:
     products = products_in(build)
-    artifact = Path(products.folder) / products.main
-    sizes = [_bytes("deployed file", artifact.stat().st_size, target)]
+    sizes = [_bytes("deployed file", get_target(target).deployed_bytes(products), target)]
     baseline = float_baseline_in(build)
     if baseline is not None:
         sizes.append(_bytes("float file", baseline.stat().st_size, target))

@@ -126,6 +126,13 @@ class KernelMismatchError(EdgesmithError):
     code = "ES421"
 
 
+class DoesNotFitError(EdgesmithError):
+    """The model needs more memory than the device, or the limit that the user gave, has."""
+
+    code = "ES430"
+    exit_code = ExitCode.BUDGET_MISSED
+
+
 class ToolMissingError(EdgesmithError):
     """A program or package that a target needs is not installed."""
 

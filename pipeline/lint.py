@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgesmith.pipeline.budgets import NEED_FLOAT
-from edgesmith.pipeline.errors import FactoryError, PluginError
+from edgesmith.pipeline.errors import FactoryError, PluginError, SpecError
 from edgesmith.pipeline.problems import InvalidSpecError, Problem, ProblemCode, did_you_mean, listed
-from edgesmith.pipeline.registry import Registries
+from edgesmith.pipeline.registry import Registries, target_base
 from edgesmith.pipeline.sources import declarations, defined_names, locate, parse, signature
 from edgesmith.pipeline.spec import (
     SPEC_VERSION,
@@ -162,12 +162,23 @@ def _check_targets(root: Node, registries: Registries, findings: Findings) -> No
         name = item.text()
         if name is None:
             continue
-        if name not in names:
+        if target_base(name) not in names:
             _unknown(item, "target", names, ProblemCode.UNKNOWN_TARGET, findings)
+        elif (problem := _target_problem(name, registries)) is not None:
+            findings.add(item.at, ProblemCode.UNKNOWN_TARGET, problem.message, problem.fix)
         elif name in seen:
             message = f"target `{name}` is listed twice"
             findings.add(item.at, ProblemCode.CONFLICT, message, "remove one of the two")
         seen.add(name)
+
+
+def _target_problem(name: str, registries: Registries) -> SpecError | None:
+    """What is wrong with the options behind a target's name."""
+    try:
+        registries.targets.get(name)
+    except SpecError as error:
+        return error
+    return None
 
 
 def _check_model(root: Node, folder: Path, findings: Findings) -> None:

@@ -50,9 +50,12 @@ def build_for(graph: Graph, target: Target, folder: Path) -> tuple[BuildProducts
 
     Raises:
         TargetUnsupportedError: operators or formats that the target lacks; all are named.
+        DoesNotFitError: the artifact needs more memory than the target has.
     """
     legal = legalize(graph, target.describe())
-    return execute_plan(target.build(legal), folder), legal
+    products = execute_plan(target.build(legal), folder)
+    target.check_fit(products)
+    return products, legal
 
 
 def scored_in_file(graph: Graph, legal: Graph) -> Searched:

@@ -22,6 +22,8 @@ from edgesmith.pipeline.errors import PluginError, SpecError
 from edgesmith.pipeline.problems import did_you_mean, listed
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from edgesmith.pipeline.stage import Stage
     from edgesmith.targets.base import Target
 
@@ -83,10 +85,10 @@ class Registry(Generic[T]):
             fix=f"did you mean {guess!r}?" if guess else f"choose one of {listed(self.names())}",
         )
 
-    def plus(self, extra: Mapping[str, type[T]]) -> Registry[T]:
+    def plus(self, extra: Mapping[str, type[T]]) -> Self:
         """This registry with more members; given ones hide those found."""
         joined = {**self._extra, **extra}
-        return Registry(self.kind, self._package, self._group, self._base, joined)
+        return type(self)(self.kind, self._package, self._group, self._base, joined)
 
     @cached_property
     def _modules(self) -> dict[str, str]:
@@ -148,12 +150,48 @@ class Registry(Generic[T]):
         )
 
 
+class TargetRegistry(Registry["Target"]):
+    """Targets, also with options behind their name: `cortex-m4@nrf52840,ram=40000`."""
+
+    def get(self, name: str) -> type[Target]:
+        base, given = target_options(name)
+        target = super().get(base)
+        return target.with_options(name, given) if given else target
+
+
+def target_base(name: str) -> str:
+    """The target's name without its options."""
+    return name.partition(",")[0].partition("@")[0]
+
+
+def target_options(name: str) -> tuple[str, dict[str, str]]:
+    """A target's text in parts: `name@board,option=value` -> name, {"board": ..., option: value}.
+
+    Raises:
+        SpecError: an option without a value, or given twice.
+    """
+    head, *options = name.split(",")
+    base, at, board = head.partition("@")
+    pairs = [("board", board)] if at else []
+    for option in options:
+        key, equals, value = option.partition("=")
+        pairs.append((key.strip(), value.strip() if equals else ""))
+    given = dict(pairs)
+    empty = next((key or "" for key, value in pairs if not key or not value), None)
+    if empty is not None or len(given) != len(pairs):
+        what = "twice the same option" if empty is None else f"option {empty!r} without a value"
+        raise SpecError(
+            f"target {name!r} has {what}", fix="write name@board,option=value,option=value"
+        )
+    return base, given
+
+
 @dataclass(frozen=True)
 class Registries:
     """Everything that is looked up by name."""
 
     stages: Registry[Stage]
-    targets: Registry[Target]
+    targets: TargetRegistry
 
     @classmethod
     def discovered(cls) -> Registries:
@@ -164,5 +202,5 @@ class Registries:
         # both bases are abstract on purpose: members extend them
         return cls(
             stages=Registry("stage", "edgesmith.pipeline.stages", "edgesmith.stages", Stage),  # type: ignore[type-abstract]
-            targets=Registry("target", "edgesmith.targets", "edgesmith.targets", Target),  # type: ignore[type-abstract]
+            targets=TargetRegistry("target", "edgesmith.targets", "edgesmith.targets", Target),  # type: ignore[type-abstract]
         )

@@ -89,6 +89,87 @@ class LayerRow:
 
 
 @dataclass(frozen=True)
+class DeviceLayer:
+    """One layer function on the device: operators fused into one call, or one band of them.
+
+    `instructions` and `cycles` are means over the samples; cycles are estimated.
+    """
+
+    name: str
+    op: str
+    kernel: str
+    macs: int
+    instructions: float
+    cycles: float | None
+    scratch_bytes: int
+
+
+@dataclass(frozen=True)
+class ArenaSlot:
+    """Bytes of the arena, in use from layer `first` to layer `last`, both included.
+
+    -1 is before the first layer, the number of layers after the last. `role` is "input",
+    "output", "activation" or "scratch".
+    """
+
+    name: str
+    role: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class FlashPart:
+    """Flash of one purpose: "weights", "bias", "requantization", "table", "kernel", ...
+
+    `symbols` are the largest of it, with their bytes.
+    """
+
+    purpose: str
+    bytes: int
+    symbols: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a microcontroller target found by running its image in an emulator.
+
+    `flash` and `ram` are of an image with nothing but the model; `limit`s are the board's or
+    the user's, None where there is none. `timing` says what the estimate of cycles rests on.
+    `plan` is how the arena was planned: "speed", "memory" or "bands"; `arena_bound` is the
+    least arena that any plan of these layers needs.
+    """
+
+    core: str
+    board: str | None
+    clock_hz: int | None
+    emulator: str
+    timing: str
+    instructions: Measurement
+    cycles: Measurement | None
+    time: Measurement | None  # ms
+    cycles_per_mac: Measurement | None
+    flash: Measurement
+    flash_limit: int | None
+    ram: Measurement
+    ram_limit: int | None
+    stack: Measurement
+    arena: Measurement
+    arena_bound: int
+    arena_optimal: bool
+    plan: str
+    layers: tuple[DeviceLayer, ...]
+    slots: tuple[ArenaSlot, ...]
+    flash_parts: tuple[FlashPart, ...]
+    flash_sections: dict[str, int]
+    ram_sections: dict[str, int]
+    mnemonics: dict[str, int]  # executed per inference, most frequent first
+    sources: dict[str, str]  # files of the library -> what they are
+
+
+@dataclass(frozen=True)
 class Confusion:
     """counts[true][predicted]."""
 
@@ -165,3 +246,4 @@ class DeploymentResult:
     notes: tuple[str, ...] = ()
     schema_version: int = field(default=1)
     drift_samples: int | None = None  # how many test samples the drift figures rest on
+    device: Device | None = None

@@ -24,12 +24,16 @@ RUN = "run.json"
 
 @dataclass(frozen=True)
 class TargetOutcome:
-    """How a target came out. `folder` is None and `error` the message where it failed."""
+    """How a target came out. `folder` is None and `error` the message where it failed.
+
+    `exit_code` is what the failure means to the command.
+    """
 
     target: str
     folder: str | None
     ok: bool
     error: str | None = None
+    exit_code: int = 0
 
 
 def publish(outputs: Path, place: Path, target: str) -> TargetOutcome:

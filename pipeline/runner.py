@@ -66,8 +66,9 @@ class RunRecord:
     @property
     def exit_code(self) -> ExitCode:
         """The worst of its targets: failed, then budget missed, then fine."""
-        if any(target.error is not None for target in self.targets):
-            return ExitCode.STAGE_FAILED
+        failed = [target.exit_code for target in self.targets if target.error is not None]
+        if failed:
+            return ExitCode(max(failed))
         met = all(target.ok for target in self.targets)
         return ExitCode.OK if met else ExitCode.BUDGET_MISSED
 
@@ -142,7 +143,7 @@ class Runner:
     def _outcome(self, target: str, state: _State) -> TargetOutcome:
         error = state.failed.get(target)
         if error is not None:
-            return TargetOutcome(target, None, False, str(error))
+            return TargetOutcome(target, None, False, str(error), int(error.exit_code))
         outputs = self._cache.outputs_of(state.records[FINAL_STAGE, target])
         return publish(outputs, self._out / self._spec.name, target)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -109,6 +110,8 @@ class Budgets(_Strict):
     agreement_percent: Percent | None = None
     latency_ms: LatencyBudget | None = None
     size_bytes: Count | None = None
+    flash_bytes: Count | None = None
+    ram_bytes: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +190,12 @@ def json_schema(registries: Registries) -> dict[str, Any]:
         definitions[f"stage:{name}"] = stage
         variants.append({"$ref": f"#/$defs/stage:{name}"})
     schema["properties"]["stages"]["items"] = {"oneOf": variants}
-    schema["properties"]["targets"]["items"] = {"enum": list(registries.targets.names())}
+    names = "|".join(map(re.escape, registries.targets.names()))
+    schema["properties"]["targets"]["items"] = {
+        "type": "string",
+        "pattern": f"^({names})(@[^,]+)?(,[a-z]+=[^,]+)*$",
+        "examples": list(registries.targets.names()),
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

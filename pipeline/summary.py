@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgesmith.pipeline.registry import Registries
-    from edgesmith.pipeline.results import DeploymentResult
+    from edgesmith.pipeline.results import DeploymentResult, Device
     from edgesmith.pipeline.runner import RunRecord
+    from edgesmith.pipeline.values import Measurement
     from edgesmith.targets.base import OpFormat
 
 _NONE = "-"
@@ -31,6 +32,7 @@ def print_summary(record: RunRecord, console: Console) -> None:
     for outcome in record.targets:
         table.add_row(*map(escape, _row(outcome)))
     console.print(table)
+    _print_devices(record, console)
     for outcome in record.targets:
         if outcome.folder is not None:
             for note in read_result(Path(outcome.folder)).notes:
@@ -56,6 +58,33 @@ def print_targets(registries: Registries, console: Console) -> None:
             state = found if found is not None else f"missing; install: {tool.install}"
             table.add_row(escape(f"tool {tool.name}"), escape(state))
         console.print(table)
+
+
+def _print_devices(record: RunRecord, console: Console) -> None:
+    """What the emulated devices found, each figure with its kind; nothing where there are none."""
+    table = Table(title="devices")
+    table.add_column("target", no_wrap=True, overflow="fold")
+    for title in ("flash, bytes", "RAM, bytes", "arena, bytes", "instructions", "time, ms"):
+        table.add_column(title, justify="right")
+    for outcome in record.targets:
+        device = read_result(Path(outcome.folder)).device if outcome.folder is not None else None
+        if device is not None:
+            table.add_row(escape(outcome.target), *map(escape, _device_row(device)))
+    if table.row_count:
+        console.print(table)
+
+
+def _device_row(device: Device) -> Iterator[str]:
+    yield _cell(device.flash, device.flash_limit)
+    yield _cell(device.ram, device.ram_limit)
+    yield _cell(device.arena)
+    yield _cell(device.instructions)
+    yield _cell(device.time, digits=3) if device.time else _NONE
+
+
+def _cell(found: Measurement, limit: int | None = None, digits: int = 0) -> str:
+    lines = [f"{found.value:,.{digits}f}", *([f"of {limit:,}"] if limit is not None else [])]
+    return "\n".join([*lines, found.kind.value])
 
 
 def _row(outcome: TargetOutcome) -> Iterator[str]:

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from edgesmith.pipeline.errors import UnsupportedError
 from edgesmith.quantize.network import INPUT, Step
-from edgesmith.quantize.ops import Layer, Op, Reshape
+from edgesmith.quantize.ops import Layer, Linear, Op, Reshape
 from edgesmith.quantize.trace import BATCHES, Fact
 
 
@@ -87,9 +87,18 @@ class Call:
         self.draft.ranks[name] = len(shape)
         return Ref(name, shape, batch_axes)
 
-    def layer(self, op: Layer, x: Ref, weight: Tensor, bias: Tensor | None, width: int) -> Ref:
+    def layer(
+        self,
+        op: Layer,
+        x: Ref,
+        weight: Tensor,
+        bias: Tensor | None,
+        width: int,
+        *,
+        part: bool = False,
+    ) -> Ref:
         """Append a step with weight and bias (zeros where it has none) of `width` channels."""
-        made = self.emit(op, x)
+        made = self.emit(op, x, part=part)
         zeros = torch.zeros(width)
         self.draft.weights[made.name] = (
             weight.detach().float().clone(),
@@ -132,7 +141,10 @@ class Call:
     def _result(
         self, op: Op, operands: tuple[Ref | Tensor | float, ...]
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shape and batch axes of a step's output; layers have those of the call itself."""
+        """Shape and batch axes of a step's output; convolutions have those of the call itself."""
+        if isinstance(op, Linear) and isinstance(operands[0], Ref):
+            x = operands[0]
+            return (*x.shape[:-1], op.out_features), x.batch_axes
         if isinstance(op, Layer):
             return self.fact.shape, self.fact.batch_axes
         if op.kind == "batch_norm":

@@ -15,13 +15,17 @@ computed twice. Its form, for readers:
 - A linear layer is Gemm (transB=1) on two axes, else Transpose(weight) -> MatMul -> Add.
 - Biases next to int16 activations are int64 in `Searched`; DequantizeLinear takes no
   int64, so the same codes are stored as int32.
+- Gains and offsets of layer normalizations are constants too; their int16 and int32
+  codes are both stored as int32, which every operator set dequantizes.
 - A change of format is DequantizeLinear -> QuantizeLinear with nothing between.
 
-Opset 18, or 21 where 4-bit or 16-bit codes need it. Same integers, same bytes.
+Opset 18, 20 where there is a GELU, 21 where 4-bit or 16-bit codes need it. Same integers,
+same bytes.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +38,8 @@ from edgesmith.pipeline.errors import QuantizationError, UnsupportedError
 from edgesmith.quantize.export_ops import emit
 from edgesmith.quantize.network import INPUT, shapes
 from edgesmith.quantize.onnx_nodes import Nodes
+from edgesmith.quantize.ops import Gelu
+from edgesmith.quantize.placement import Placement
 from edgesmith.quantize.ptq import QuantizedModel
 from edgesmith.quantize.searched import SearchedTensor
 
@@ -77,7 +83,7 @@ def to_onnx(quantized: QuantizedModel) -> onnx.ModelProto:
         for name in (*step.inputs, f"{step.name}.weight", f"{step.name}.bias"):
             tensor = searched.by_name.get(name)
             if tensor is not None and tensor.codes is not None:
-                _constant(nodes, tensor)
+                _constant(nodes, stored(tensor, quantized.placement))
         _pair(nodes, emit(nodes, step), searched[step.name])
     output = quantized.module.output
     graph = helper.make_graph(
@@ -87,14 +93,27 @@ def to_onnx(quantized: QuantizedModel) -> onnx.ModelProto:
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, sizes[output])],
         list(nodes.initializers.values()),
     )
-    wide = {tensor.dtype for tensor in searched.tensors} & {"int4", "int16"}
+    opset = _opset(quantized)
     return helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", 21 if wide else 18)],
-        ir_version=10 if wide else 8,
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version={21: 10, 20: 9}.get(opset, 8),
         producer_name="edgesmith",
         producer_version=edgesmith.__version__,
     )
+
+
+def stored(tensor: SearchedTensor, placement: Placement) -> SearchedTensor:
+    """The tensor with the type that the file keeps its codes in."""
+    wide = tensor.dtype == "int64" or tensor.name in placement.parameters
+    return replace(tensor, dtype="int32") if wide else tensor
+
+
+def _opset(quantized: QuantizedModel) -> int:
+    tensors = [stored(each, quantized.placement) for each in quantized.searched().tensors]
+    if {tensor.dtype for tensor in tensors} & {"int4", "int16"}:
+        return 21
+    return 20 if any(isinstance(step.op, Gelu) for step in quantized.placement.steps) else 18
 
 
 def _pair(nodes: Nodes, value: str, tensor: SearchedTensor) -> None:
@@ -128,7 +147,7 @@ def _parameters(nodes: Nodes, tensor: SearchedTensor) -> list[str]:
 def _codes(name: str, tensor: SearchedTensor, codes: npt.NDArray[np.int64]) -> TensorProto:
     if tensor.dtype in _STORED:
         return helper.make_tensor(name, _STORED[tensor.dtype], codes.shape, codes.reshape(-1))
-    stored = np.asarray(codes).astype(_NUMPY["int32" if tensor.dtype == "int64" else tensor.dtype])
+    stored = np.asarray(codes).astype(_NUMPY[tensor.dtype])
     if not np.array_equal(stored, codes):
         raise UnsupportedError(
             f"bias {tensor.name!r} has codes beyond 32 bits, which QDQ ONNX cannot store",

@@ -99,7 +99,23 @@ def _(op: ops.Mean, nodes: Nodes, name: str, inputs: list[str]) -> str:
 
 
 @_emit.register
+def _(op: ops.Gelu, nodes: Nodes, name: str, inputs: list[str]) -> str:
+    form = "tanh" if op.approximate else "none"
+    return nodes.add("Gelu", inputs, f"{name}/gelu", approximate=form)
+
+
+@_emit.register
+def _(op: ops.LayerNorm, nodes: Nodes, name: str, inputs: list[str]) -> str:
+    return nodes.add(
+        "LayerNormalization", inputs, f"{name}/layer_norm", axis=-1, epsilon=op.epsilon
+    )
+
+
+@_emit.register
 def _(op: ops.Softmax, nodes: Nodes, name: str, inputs: list[str]) -> str:
+    if op.beta != 1.0:
+        beta = nodes.number(f"{name}/beta", op.beta)
+        inputs = [nodes.add("Mul", [*inputs, beta], f"{name}/scaled")]
     return nodes.add("Softmax", inputs, f"{name}/softmax", axis=op.axis)
 
 

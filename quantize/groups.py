@@ -1,4 +1,4 @@
-"""Fusable groups: batch norms folded into layers, clamps fused behind the operator they follow.
+"""Fusable groups: batch norms and scales folded, clamps fused behind the operator they follow.
 
 `prepare` is the whole way from a user's model to the float network that is
 quantized, and proves that both compute the same.
@@ -17,7 +17,7 @@ from edgesmith.pipeline.errors import QuantizationError
 from edgesmith.quantize.draft import Draft
 from edgesmith.quantize.network import Network, Step, float_module
 from edgesmith.quantize.normalize import normalize
-from edgesmith.quantize.ops import FUSABLE, BatchNorm, Clamp, Conv, Linear, Relu
+from edgesmith.quantize.ops import FUSABLE, BatchNorm, Clamp, Conv, Linear, Mul, Relu, Softmax
 from edgesmith.quantize.trace import check_finite, float_copy, trace
 
 TOLERANCE = 1e-4
@@ -40,6 +40,7 @@ def prepare(model: nn.Module, samples: Tensor) -> Network:
     model = float_copy(model)
     draft = normalize(trace(model, samples[:1]))
     fold_batch_norms(draft)
+    fold_softmax_scales(draft)
     fuse_activations(draft)
     drop_dead(draft)
     network = build(draft)
@@ -96,6 +97,28 @@ def _depthwise(draft: Draft, step: Step, source: str, scale: Tensor, shift: Tens
     op = Conv(len(scale), len(scale), ones, ones, (0,) * axes, ones, len(scale))
     draft.weights[step.name] = (scale.float().reshape(-1, 1, *ones), shift.float())
     return Step(step.name, op, (source,))
+
+
+def fold_softmax_scales(draft: Draft) -> None:
+    """softmax(x * s) -> softmax with beta s, for one positive number s: attention's 1 / sqrt(d)."""
+    uses = _uses(draft)
+    made = {step.name: step for step in draft.steps}
+    for index, step in enumerate(draft.steps):
+        scaled = made.get(step.inputs[0])
+        if not (isinstance(step.op, Softmax) and scaled and isinstance(scaled.op, Mul)):
+            continue
+        numbers = [name for name in scaled.inputs if _positive_number(draft, name)]
+        if len(numbers) != 1 or uses[scaled.name] != 1:
+            continue
+        beta = step.op.beta * float(draft.constants[numbers[0]])
+        source = tuple(name for name in scaled.inputs if name != numbers[0])
+        draft.steps[index] = replace(step, op=replace(step.op, beta=beta), inputs=source)
+    # The products that nobody reads any more go with `drop_dead`.
+
+
+def _positive_number(draft: Draft, name: str) -> bool:
+    value = draft.constants.get(name)
+    return value is not None and value.numel() == 1 and float(value) > 0
 
 
 def fuse_activations(draft: Draft) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-# Importing these two fills RULES.
+# Importing these fills RULES.
+import edgesmith.quantize.rules_attention
 import edgesmith.quantize.rules_compute
 import edgesmith.quantize.rules_shape  # noqa: F401
 from edgesmith.pipeline.errors import UnsupportedError

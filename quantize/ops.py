@@ -1,13 +1,14 @@
 """The operators that can be quantized, one frozen dataclass each; its fields are its attributes.
 
-`run` is the float definition, in torch's axis order. Four class-level facts
+`run` is the float definition, in torch's axis order. Five class-level facts
 drive everything else, so that adding an operator needs no change elsewhere but
 a normalization rule and an ONNX emitter:
 
 - `shares_quantizer`: TFLite demands one scale and zero point for output and operands;
 - `fixed_output`: TFLite fixes the output's scale and zero point (bits -> both);
 - `fuses_activation`: TFLite can clamp inside the operator, before rounding;
-- `homogeneous`: run(s * x) = s * run(x) for any positive scale per channel (axis 1).
+- `homogeneous`: run(s * x) = s * run(x) for any positive scale per channel (axis 1);
+- `parameters`: operand position -> format of a constant that is no activation.
 
 Source of the first three: the TFLite 8-bit quantization specification.
 """
@@ -23,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgesmith.pipeline.values import QFormat
+
 FixedOutput = Mapping[int, tuple[float, int]]
 
 
@@ -35,6 +38,7 @@ class Op:
     fixed_output: ClassVar[FixedOutput | None] = None
     fuses_activation: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = False
+    parameters: ClassVar[Mapping[int, QFormat]] = {}
 
     def run(self, *inputs: Tensor) -> Tensor:
         """The operator on float tensors."""
@@ -203,6 +207,33 @@ class HardSwish(Op):
 
 
 @dataclass(frozen=True)
+class Gelu(Op):
+    """Exact, or `approximate` by tanh."""
+
+    kind: ClassVar[str] = "gelu"
+    approximate: bool = False
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        return F.gelu(inputs[0], approximate="tanh" if self.approximate else "none")
+
+
+@dataclass(frozen=True)
+class LayerNorm(Op):
+    """x, gamma and beta: normalization over the last axis, then gain and offset."""
+
+    kind: ClassVar[str] = "layer_norm"
+    parameters: ClassVar[Mapping[int, QFormat]] = {
+        1: QFormat(16, symmetric=True, narrow=True),
+        2: QFormat(32, symmetric=True, narrow=True),
+    }
+    epsilon: float = 1e-5
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        x, gamma, beta = inputs
+        return F.layer_norm(x, (x.shape[-1],), gamma, beta, self.epsilon)
+
+
+@dataclass(frozen=True)
 class Sigmoid(Op):
     kind: ClassVar[str] = "sigmoid"
     fixed_output: ClassVar[FixedOutput] = {8: (1 / 256, -128), 16: (1 / 32768, 0)}
@@ -222,12 +253,16 @@ class Tanh(Op):
 
 @dataclass(frozen=True)
 class Softmax(Op):
+    """softmax(beta * x) over `axis`."""
+
     kind: ClassVar[str] = "softmax"
     fixed_output: ClassVar[FixedOutput] = {8: (1 / 256, -128), 16: (1 / 32768, 0)}
     axis: int = 1
+    beta: float = 1.0
 
     def run(self, *inputs: Tensor) -> Tensor:
-        return torch.softmax(inputs[0], self.axis)
+        scaled = inputs[0] if self.beta == 1.0 else inputs[0] * self.beta
+        return torch.softmax(scaled, self.axis)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@
 3. Sigmoid, softmax and tanh have outputs whose scale and zero point TFLite fixes.
    A concat that would tie such a tensor to others takes it through a `Requantize`.
 4. An operator computes in the format of its output; operands in another format
-   go through a `Requantize` named `<tensor>.<format>`.
+   go through a `Requantize` named `<tensor>.<format>`. Constants that are no
+   activations (an operator's `parameters`) have the format that the operator says.
 5. Weights are symmetric (zero point 0). Bias scale is input scale * weight scale.
 
 Source: the TFLite 8-bit quantization specification.
@@ -47,6 +48,7 @@ class Placement:
         formats: quantizer -> activation format.
         fixed: quantizer -> (scale, zero point), where TFLite fixes them.
         observed: quantizer -> tensors whose values its range is chosen from.
+        parameters: quantizers of constants that are no activations; their range is whole.
         policy: group -> weight and activation format.
     """
 
@@ -55,6 +57,7 @@ class Placement:
     formats: Mapping[str, QFormat]
     fixed: Mapping[str, tuple[float, int]]
     observed: Mapping[str, tuple[str, ...]]
+    parameters: frozenset[str]
     policy: Policy
 
     def format_of(self, tensor: str) -> QFormat:
@@ -74,6 +77,10 @@ def place(steps: tuple[Step, ...], constants: Iterable[str], options: PTQOptions
     roots = _tied_sets(steps, constants)
     chosen = _chosen_formats(steps, roots, options)
     formats = {tensor: chosen[root] for tensor, root in roots.items() if root in chosen}
+    parameters = {
+        step.inputs[position]: fmt for step in steps for position, fmt in step.op.parameters.items()
+    }
+    formats |= parameters
     for step in steps:
         # A constant that is tied to nothing has the format of the operator that takes it.
         formats |= {name: formats[step.name] for name in step.inputs if name not in formats}
@@ -93,6 +100,7 @@ def place(steps: tuple[Step, ...], constants: Iterable[str], options: PTQOptions
             if name in quantizer_of
         },
         observed=_observed(steps, constants, quantizer_of, frozenset(fixed)),
+        parameters=frozenset(parameters),
         policy=Policy(policy),
     )
 
@@ -213,8 +221,9 @@ def _with_requantizers(
     for step in steps:
         wanted = formats[step.name]
         inputs = []
-        for operand in step.inputs:
-            if formats[operand] == wanted or isinstance(step.op, Requantize):
+        for position, operand in enumerate(step.inputs):
+            as_it_is = isinstance(step.op, Requantize) or position in step.op.parameters
+            if formats[operand] == wanted or as_it_is:
                 inputs.append(operand)
                 continue
             converted = f"{operand}.{wanted.name}"

@@ -100,7 +100,11 @@ def _from_histograms(
     options: PTQOptions,
     extremes: Mapping[str, tuple[float, float]],
 ) -> dict[str, tuple[float, float]]:
-    histograms = {name: Histogram(*pair) for name, pair in extremes.items() if pair[0] < pair[1]}
+    histograms = {
+        name: Histogram(*pair)
+        for name, pair in extremes.items()
+        if pair[0] < pair[1] and name not in placement.parameters
+    }
 
     def count(quantizer: str, name: str, values: Tensor) -> None:
         if quantizer in histograms:

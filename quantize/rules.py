@@ -3,7 +3,8 @@
 A rule says how one operator of torch is written with the operators of `ops.py`.
 It is a function of the call and its arguments under torch's own argument names,
 registered for every spelling. Modules are read as calls of the function that
-they wrap (`MODULES`). The rules are in `rules_compute.py` and `rules_shape.py`.
+they wrap (`MODULES`). The rules are in `rules_compute.py`, `rules_attention.py` and
+`rules_shape.py`.
 """
 
 from __future__ import annotations
@@ -20,25 +21,22 @@ Apply = TypeVar("Apply", bound=Callable[..., Any])
 
 SUPPORTED = (
     "use convolution 1-D/2-D, linear, matmul, add, sub, mul, average/max pooling, mean,"
-    " relu, relu6, clamp, hardswish, hardsigmoid, sigmoid, silu, tanh, softmax, cat, reshape,"
-    " permute, pad, slicing, chunk, split or interpolate instead, or leave it out of the"
-    " deployed model"
+    " relu, relu6, clamp, hardswish, hardsigmoid, sigmoid, silu, tanh, gelu, softmax, layer norm,"
+    " attention, cat, reshape, permute, pad, slicing, chunk, split or interpolate instead, or"
+    " leave it out of the deployed model"
 )
 _NORM = "train with batch normalization, which folds into convolutions"
 _RELU = "train with relu or relu6 instead"
 _LOGITS = "return the logits and do this outside of the deployed model"
 ADVICE: Mapping[str, str] = {
-    "gelu": "train with relu, hardswish or silu instead",
     "elu": _RELU,
     "leakyrelu": _RELU,
     "leaky_relu": _RELU,
     "prelu": _RELU,
-    "layernorm": _NORM,
-    "layer_norm": _NORM,
     "groupnorm": _NORM,
     "instancenorm2d": _NORM,
-    "multiheadattention": "write attention as linear, reshape, matmul and softmax",
-    "scaled_dot_product_attention": "write attention as matmul, mul and softmax",
+    "transformerencoderlayer": "write the block as MultiheadAttention, LayerNorm and linear",
+    "transformerencoder": "write the blocks as MultiheadAttention, LayerNorm and linear",
     "logsoftmax": _LOGITS,
     "log_softmax": _LOGITS,
     "convtranspose2d": "use interpolate (nearest) followed by a convolution",
@@ -82,6 +80,8 @@ MODULES: Mapping[type[nn.Module], tuple[object, tuple[str, ...]]] = {
     nn.Hardswish: (F.hardswish, ()),
     nn.Hardsigmoid: (F.hardsigmoid, ()),
     nn.SiLU: (F.silu, ()),
+    nn.GELU: (F.gelu, ("approximate",)),
+    nn.LayerNorm: (F.layer_norm, ("normalized_shape", "weight", "bias", "eps")),
     nn.Sigmoid: (torch.sigmoid, ()),
     nn.Tanh: (torch.tanh, ()),
     nn.Softmax: (F.softmax, ("dim",)),

@@ -196,6 +196,31 @@ def _hardsigmoid(call: Call, input: Ref, inplace: bool = False) -> Ref:
     return call.emit(ops.Mul(), clamped, 1 / 6)
 
 
+@rule(F.gelu)
+def _gelu(call: Call, input: Ref, approximate: str = "none") -> Ref:
+    return call.emit(ops.Gelu(approximate == "tanh"), input)
+
+
+@rule(F.layer_norm, torch.layer_norm)
+def _layer_norm(
+    call: Call,
+    input: Ref,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enable: bool = True,
+) -> Ref:
+    if len(normalized_shape) != 1:
+        call.refuse(
+            f"it normalizes over {len(normalized_shape)} axes", "normalize over the last axis alone"
+        )
+    size = normalized_shape[0]
+    gamma = torch.ones(size) if weight is None else weight.detach()
+    beta = torch.zeros(size) if bias is None else bias.detach()
+    return call.emit(ops.LayerNorm(float(eps)), input, gamma, beta)
+
+
 @rule(torch.sigmoid, F.sigmoid, "sigmoid")
 def _sigmoid(call: Call, input: Ref) -> Ref:
     return call.emit(ops.Sigmoid(), input)

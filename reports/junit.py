@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree as ET
 
-from edgesmith.pipeline.results import BudgetCheck, DeploymentResult
+from edgesmith.pipeline.results import BudgetCheck, DeploymentResult, Device
 from edgesmith.pipeline.values import Measurement
 from edgesmith.reports.text import visible
 from edgesmith.reports.verdict import budget_sentence, parity_sentence
@@ -127,10 +127,30 @@ def _properties(result: DeploymentResult) -> Iterator[tuple[str, str]]:
                 yield f"{series.form} {found.metric}", _figure(found)
     for found in (*result.size, *result.memory):
         yield found.metric, _figure(found)
+    if result.device:
+        yield from _device(result.device)
     yield "spec sha256", provenance.spec_sha256
     yield "edgesmith version", provenance.edgesmith_version
     for name, value in sorted(provenance.versions.items()):
         yield f"version {name}", value
+
+
+def _device(device: Device) -> Iterator[tuple[str, str]]:
+    figures = {
+        "flash": device.flash,
+        "RAM": device.ram,
+        "arena": device.arena,
+        "stack": device.stack,
+        "instructions": device.instructions,
+        "cycles": device.cycles,
+        "time": device.time,
+        "cycles per MAC": device.cycles_per_mac,
+    }
+    yield "device core", device.core
+    yield "device emulator", device.emulator
+    for name, found in figures.items():
+        if found is not None:
+            yield f"device {name}", _figure(found)
 
 
 def _figure(found: Measurement) -> str:

@@ -1,4 +1,4 @@
-"""The four plots of a report, as Plotly figures in JSON.
+"""The plots of a report, as Plotly figures in JSON.
 
 Figures name only light colours of `PALETTE`; the page swaps each for its dark
 partner when the theme changes, so a figure is stored once. Text that comes from
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from edgesmith.pipeline.results import AccuracyRow, Confusion, DeploymentResult, LayerRow
+from edgesmith.reports.device_plots import device_figures
 from edgesmith.reports.histogram import Histogram, histogram, nice_ticks
 from edgesmith.reports.plotstyle import (
     BASELINE,
@@ -45,6 +46,7 @@ def figures(result: DeploymentResult) -> dict[str, Figure]:
         "plot-latency": latency_figure(result),
         "plot-drift": drift_figure(result.layers, result.worst_layers),
         "plot-confusion": confusion_figure(result.confusion),
+        **(device_figures(result.device) if result.device else {}),
     }
     return {name: figure for name, figure in found.items() if figure is not None}
 

@@ -19,6 +19,29 @@ MARK = "rgba(194,85,10,0.12)"
 SERIES = ("#0b6e63", "#b4540a", "#3d5a9e", "#8b3f77", "#5f6b24", "#5b646e")
 LOW, HIGH = "#f7f9f9", "#0b5f57"
 LESS, SAME, MORE = "#b0460a", "#f5f6f6", "#0b5f57"
+# Purposes of flash and parts of RAM, light and dark; the style sheet has the same as `--tone-*`.
+TONE_PAIRS = {
+    "weights": ("#8fd0c6", "#1f6f65"),
+    "bias": ("#c3e4bd", "#3d6b3a"),
+    "requantization": ("#f0d58a", "#6f5a1c"),
+    "table": ("#e9b9a0", "#7a4a30"),
+    "arguments": ("#d9c7a3", "#5c5038"),
+    "kernels": ("#a9bdf0", "#34508f"),
+    "wiring": ("#c9b8ea", "#584690"),
+    "startup": ("#e6b4d2", "#7a3c63"),
+    "runtime": ("#b9c6d3", "#45525f"),
+    "other": ("#d9dee2", "#3a424a"),
+    "arena": ("#8ed0c6", "#206f65"),
+    "stack": ("#a8bdf0", "#35508f"),
+}
+TONES = {name: light for name, (light, _) in TONE_PAIRS.items()}
+# Outline, and its fill in light and dark: slots of the arena may lie on each other.
+ROLES = {
+    "input": ("#3d5a9e", ("rgba(61,90,158,0.20)", "rgba(143,171,240,0.24)")),
+    "activation": ("#0b6e63", ("rgba(11,110,99,0.18)", "rgba(79,201,184,0.22)")),
+    "scratch": ("#b4540a", ("rgba(180,84,10,0.20)", "rgba(240,153,90,0.24)")),
+    "output": ("#8b3f77", ("rgba(139,63,119,0.20)", "rgba(217,147,198,0.24)")),
+}
 PALETTE = {
     INK: "#e6e8ea",
     MUTED: "#9aa4ae",
@@ -36,6 +59,8 @@ PALETTE = {
     HIGH: "#58d6c4",
     LESS: "#f0915a",
     SAME: "#1d2226",
+    **dict(TONE_PAIRS.values()),
+    **dict(fill for _, fill in ROLES.values()),
 }
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 KIND_SYMBOLS = {Kind.MEASURED: "circle", Kind.SIMULATED: "diamond", Kind.ESTIMATED: "square-open"}

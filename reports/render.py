@@ -45,7 +45,7 @@ def render_html(result: DeploymentResult) -> str:
         plots=frozenset(shown),
         data=inline_json({"figures": shown, "dark": PALETTE}),
         policy=_policy(scripts if shown else scripts[1:]),
-        style=_source("report.css"),
+        style=_source("report.css") + (_source("device.css") if result.device else ""),
         plotly=scripts[0] if shown else None,
         script=scripts[1],
     )

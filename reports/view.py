@@ -20,6 +20,7 @@ from edgesmith.pipeline.results import (
     Parity,
     Provenance,
 )
+from edgesmith.reports.device import DeviceView, device_glance, device_view
 from edgesmith.reports.numbers import (
     Named,
     Number,
@@ -146,6 +147,7 @@ class ReportView:
     budgets: tuple[BudgetView, ...]
     accuracy: tuple[Named, ...]
     agreement: Number | None
+    device: DeviceView | None
     latency: LatencyView | None
     sizes: tuple[Named, ...]
     memory: tuple[Named, ...]
@@ -168,6 +170,7 @@ def build_view(result: DeploymentResult) -> ReportView:
         budgets=tuple(_budget(check) for check in result.budgets),
         accuracy=_accuracy(result),
         agreement=number(result.agreement) if result.agreement else None,
+        device=device_view(result.device, result.layers) if result.device else None,
         latency=_latency(result.latency) if result.latency else None,
         sizes=against_float(result.size),
         memory=against_float(result.memory),
@@ -189,6 +192,8 @@ def _glance(result: DeploymentResult) -> tuple[Named, ...]:
     if result.latency and result.latency.speedup:
         speedup = number(result.latency.speedup)
         found.append(Named("Speed", speedup, "against float, at the median"))
+    if result.device:
+        return (*found, *device_glance(result.device))
     shrunk = [one for one in against_float(result.size) if one.lead]
     return (*found, *shrunk[:1])
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgesmith.pipeline.results import LatencySeries
+from edgesmith.pipeline.errors import SpecError
+from edgesmith.pipeline.results import Device, LatencySeries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,6 +99,21 @@ class Target(ABC):
 
     name: ClassVar[str]
 
+    @classmethod
+    def with_options(cls, name: str, given: Mapping[str, str]) -> type[Target]:
+        """The target as `name@board,option=value` asks for it.
+
+        Args:
+            name: the whole text; the name of what is returned.
+            given: option -> value; what follows `@` is the option `board`.
+
+        Raises:
+            SpecError: an option that this target does not have.
+        """
+        raise SpecError(
+            f"target {cls.name!r} takes no options, got {name!r}", fix=f"write {cls.name!r}"
+        )
+
     @abstractmethod
     def describe(self) -> TargetDescription:
         """The facts; pure, needs no tool installed."""
@@ -128,6 +144,17 @@ class Target(ABC):
             Tensor name -> codes [samples, *tensor shape]; always every graph output.
         """
 
+    def deployed_bytes(self, products: BuildProducts) -> int:
+        """What the artifact takes on the device; the main file's size where that is it."""
+        return (Path(products.folder) / products.main).stat().st_size
+
+    def check_fit(self, products: BuildProducts) -> None:  # noqa: B027 - most targets have room
+        """Check the artifact against the target's memory.
+
+        Raises:
+            DoesNotFitError: says by how much, which layers, and what would help.
+        """
+
     @abstractmethod
     def float_baseline(self, float_onnx: Path, folder: Path) -> Path | None:
         """Write the float model as this target runs it, or None where it cannot."""
@@ -137,6 +164,14 @@ class Target(ABC):
         self, products: BuildProducts, baseline: Path | None, options: LatencyOptions
     ) -> LatencyRun | None:
         """Time both models interleaved, one sample per call; None where nothing runs."""
+
+    def device(self, products: BuildProducts, inputs: Sequence[Codes]) -> Device | None:
+        """What running on the device's core costs; None for targets that run on this machine.
+
+        Args:
+            inputs: as `run` takes them, a few samples.
+        """
+        return None
 
     @abstractmethod
     def peak_memory_bytes(self, products: BuildProducts) -> int | None:

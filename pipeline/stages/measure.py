@@ -1,6 +1,9 @@
 """`measure`: latency of the artifact and its float baseline, interleaved, and peak memory.
 
-Output: `latency.json` and `memory.json`, where the target can be run here.
+A target that emulates its device counts there instead: instructions, cycles, flash, stack.
+
+Output: `latency.json` and `memory.json` where the target can be timed here, `device.json` where
+it is emulated.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from edgesmith.pipeline.stage import Stage, StageContext
 if TYPE_CHECKING:
     from edgesmith.pipeline.spec import Spec
 
+DEVICE = "device.json"
+
 
 @dataclass(frozen=True)
 class Measure(Stage):
@@ -24,6 +29,7 @@ class Measure(Stage):
         runs: timed runs of each model.
         warmups: runs before them.
         threads: of the runtime.
+        device_samples: test samples that an emulated device counts.
     """
 
     name: ClassVar[str] = "measure"
@@ -32,13 +38,14 @@ class Measure(Stage):
     runs: Annotated[int, Field(ge=100)] = 300
     warmups: Annotated[int, Field(ge=10)] = 30
     threads: Annotated[int, Field(ge=1)] = 1
+    device_samples: Annotated[int, Field(ge=1)] = 8
 
     def __post_init__(self) -> None:
         if self.runs < 100 or self.warmups < 10 or self.threads < 1:
             raise ValueError("a latency needs at least 100 runs, 10 warm-ups and 1 thread")
 
     def requires(self, spec: Spec) -> tuple[str, ...]:
-        return ("build",)
+        return ("data", "build")
 
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         from edgesmith.pipeline.spec import canonical_json
@@ -49,6 +56,7 @@ class Measure(Stage):
 
     def run(self, context: StageContext) -> None:
         from edgesmith.pipeline.jsonvalue import to_json
+        from edgesmith.pipeline.stages.run import codes_of_test
         from edgesmith.pipeline.target_facts import float_baseline_in, get_target, products_in
         from edgesmith.targets.base import LatencyOptions
 
@@ -61,6 +69,9 @@ class Measure(Stage):
             (context.folder / "latency.json").write_text(to_json(latency))
         memory = target.peak_memory_bytes(products)
         (context.folder / "memory.json").write_text(to_json(MemoryFound(memory)))
+        device = target.device(products, codes_of_test(context, target, self.device_samples))
+        if device is not None:
+            (context.folder / DEVICE).write_text(to_json(device))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,27 @@ from edgesmith.pipeline.stage import Stage, StageContext
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.spec import Spec
+    from edgesmith.targets.base import Codes, Target
+
+
+def codes_of_test(context: StageContext, target: Target, limit: int | None = None) -> list[Codes]:
+    """The test split as codes of the artifact's inputs: [samples, *tensor shape] for each.
+
+    Args:
+        limit: at most so many samples, the first ones.
+    """
+    from edgesmith.pipeline.jsonvalue import from_json
+    from edgesmith.pipeline.splits import read_split
+    from edgesmith.pipeline.stages.build import ORDER
+    from edgesmith.pipeline.target_facts import products_in
+    from edgesmith.targets.graph.drift import TraceOrder
+    from edgesmith.targets.graph.edges import encode_inputs
+
+    graph = target.shipped(products_in(context.inputs["build"]))
+    samples = read_split(context.inputs["data"], "test").inputs[:limit]
+    order = from_json(TraceOrder, (context.inputs["build"] / ORDER).read_bytes())
+    source = graph[graph.inputs[0]]
+    return [encode_inputs(source, samples, order.layouts.get(source.name))]
 
 
 @dataclass(frozen=True)
@@ -44,23 +65,15 @@ class Run(Stage):
 
     def run(self, context: StageContext) -> None:
         from edgesmith.pipeline.arrays import save_arrays
-        from edgesmith.pipeline.jsonvalue import from_json
-        from edgesmith.pipeline.splits import read_split
-        from edgesmith.pipeline.stages.build import ORDER
         from edgesmith.pipeline.target_facts import get_target, products_in
         from edgesmith.targets.graph.agreement import require_agreement
-        from edgesmith.targets.graph.drift import TraceOrder
-        from edgesmith.targets.graph.edges import encode_inputs
         from edgesmith.targets.graph.reference import PROFILES, execute
 
         target = get_target(context.target)
         products = products_in(context.inputs["build"])
         graph = target.shipped(products)
         profile = PROFILES[target.describe().rounding_profile]
-        samples = read_split(context.inputs["data"], "test").inputs
-        order = from_json(TraceOrder, (context.inputs["build"] / ORDER).read_bytes())
-        source = graph[graph.inputs[0]]
-        codes = encode_inputs(source, samples, order.layouts.get(source.name))
+        (codes,) = codes_of_test(context, target)
         context.progress.report("running the test split", 0, 2)
         deployed = target.run(products, [codes])
         context.progress.report("running the test split", 1, 2)

@@ -26,7 +26,7 @@ WEIGHTED = (
     OpFormat("int16", "int8", "int64", per_channel=True),
     OpFormat("int16", "int8", "int64"),
 )
-_BOTH = (OpFormat("int8"), OpFormat("int16"))
+BOTH = (OpFormat("int8"), OpFormat("int16"))
 _INT8 = (OpFormat("int8"),)
 
 # Fully connected weights with a scale per channel came after 2.14; as 1x1 convolutions they
@@ -57,7 +57,7 @@ TFLITE_OPS: Mapping[str, tuple[OpFormat, ...]] = {
             "ResizeNearest",
             "ResizeBilinear",
         ),
-        _BOTH,
+        BOTH,
     ),
     "Quantize": tuple(
         OpFormat(source, output=output)
@@ -65,6 +65,7 @@ TFLITE_OPS: Mapping[str, tuple[OpFormat, ...]] = {
         for output in ("int8", "int16")
     ),
     "HardSwish": _INT8,
+    "Gelu": _INT8,
 }
 
 

@@ -314,6 +314,27 @@ class Tanh(Op):
 
 
 @dataclass(frozen=True)
+class Gelu(Op):
+    """x * (1 + erf(x / sqrt 2)) / 2; `approximate` means its form by tanh.
+
+    tanh form: x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
+    """
+
+    approximate: bool = False
+
+
+@dataclass(frozen=True)
+class LayerNorm(Op):
+    """gamma * (x - mean) / sqrt(variance + epsilon) + beta over the last axis.
+
+    inputs: x [..., C], gamma [C] (int8 or int16 codes, symmetric, one scale), beta [C]
+    (int32 codes, symmetric, one scale of its own) or absent.
+    """
+
+    epsilon: float = 1e-5
+
+
+@dataclass(frozen=True)
 class Softmax(Op):
     """Over the last axis; int8 output has scale 1/256 and zero point -128 (int16: 1/32768, 0)."""
 

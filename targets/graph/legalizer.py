@@ -17,7 +17,11 @@ from edgesmith.targets.base import OpFormat, TargetDescription
 from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import DType, Graph, Op, Tensor
 from edgesmith.targets.graph.rewrites.clamps import ClipAsRelu, DropIdleClip
-from edgesmith.targets.graph.rewrites.matrix import PerChannelAsConvolution
+from edgesmith.targets.graph.rewrites.matrix import (
+    PerChannelAsConvolution,
+    SplitFullyConnected,
+    TransposeAsAdjoint,
+)
 from edgesmith.targets.graph.rewrites.movement import (
     DropIdle,
     MergeReshapes,
@@ -62,16 +66,17 @@ def rules_for(description: TargetDescription) -> tuple[Rule, ...]:
         rules.append(ExplicitPadding())
     if "DepthwiseConv2D" in description.ops:
         rules.append(AverageAsDepthwise())
-    if not _takes_per_channel(description, "FullyConnected") and _takes_per_channel(
-        description, "Conv2D"
-    ):
-        rules.append(PerChannelAsConvolution())
+    rules.append(SplitFullyConnected())
+    taken = _per_channel_types(description, "Conv2D")
+    if taken and not _per_channel_types(description, "FullyConnected"):
+        rules.append(PerChannelAsConvolution(taken))
     rules += [
         ShareScale(),
         ShareConcatScale(),
         FixedScale(),
         DropIdleClip(),
         ClipAsRelu(),
+        TransposeAsAdjoint(),
         MergeTransposes(),
         TransposeAsReshape(),
         DropIdle(),
@@ -81,8 +86,10 @@ def rules_for(description: TargetDescription) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _takes_per_channel(description: TargetDescription, kind: str) -> bool:
-    return any(form.per_channel for form in description.ops.get(kind, ()))
+def _per_channel_types(description: TargetDescription, kind: str) -> frozenset[tuple[str, str]]:
+    """Activation and weight types that an operator kind takes with a scale per channel."""
+    forms = description.ops.get(kind, ())
+    return frozenset((form.activation, str(form.weight)) for form in forms if form.per_channel)
 
 
 def rewrite(
@@ -215,7 +222,7 @@ def _misfits(op: Op, graph: Graph) -> Iterator[tuple[str, str]]:
         return
     activations = [graph[name] for name in op.outputs]
     operands = [tensor for tensor in graph.operands(op) if tensor is not None]
-    activations += operands[:1] if isinstance(op, WEIGHTED) else operands
+    activations += operands[:1] if isinstance(op, (*WEIGHTED, ir.LayerNorm)) else operands
     types = dict.fromkeys(str(tensor.dtype) for tensor in activations)
     if len(types) > 1:
         yield (

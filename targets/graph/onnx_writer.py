@@ -98,22 +98,37 @@ class _Builder:
             self.constant(f"{tensor.name}/zero_point", zero, dtype),
         ]
 
-    def dequantize(self, name: str, data: Array | None = None, axis: int = 0) -> str:
-        """The real values of a tensor; `data` gives a constant's codes in storage order."""
+    def dequantize(
+        self, name: str, data: Array | None = None, axis: int = 0, stored: DType | None = None
+    ) -> str:
+        """The real values of a tensor; `data` gives a constant's codes in storage order.
+
+        `stored` is a wider type to keep these codes in.
+        """
         tensor = self.graph[name]
         if name in self.dequantized:
             return name
         self.dequantized.add(name)
-        dtype = tensor.dtype
+        dtype = tensor.dtype if stored is None else stored
         if data is not None:
             if dtype is DType.INT64:
                 dtype, data = DType.INT32, _narrow(tensor, data)
             codes = self.constant(f"{name}_q", data.astype(dtype.numpy), dtype)
+            if dtype is DType.INT2:
+                dtype, codes = DType.INT8, self.narrowed(name, codes)
         else:
             codes = f"{name}_q"
         inputs = [codes, *self.quantization(tensor, dtype)]
         attributes = {"axis": axis} if tensor.q.is_per_channel else {}
         return self.node("DequantizeLinear", inputs, name, **attributes)
+
+    def narrowed(self, name: str, codes: str) -> str:
+        """2-bit codes, which operator sets up to 24 lack, as clipped 8-bit ones."""
+        bounds = [
+            self.constant(f"{name}/{side}", np.array(code, np.int8), DType.INT8)
+            for side, code in (("qmin", DType.INT2.qmin), ("qmax", DType.INT2.qmax))
+        ]
+        return self.node("Clip", [codes, *bounds], f"{name}/narrowed")
 
     def value(self, name: str) -> str:
         """The real value of any operand, in storage order."""
@@ -302,6 +317,27 @@ def _unary(builder: _Builder, op: Op) -> str:
     return builder.node(kind, [builder.value(op.inputs[0])], f"{op.name}/{kind.lower()}")
 
 
+@_emits(ir.Gelu)
+def _gelu(builder: _Builder, op: ir.Gelu) -> str:
+    form = "tanh" if op.approximate else "none"
+    return builder.node("Gelu", [builder.value(op.inputs[0])], f"{op.name}/gelu", approximate=form)
+
+
+@_emits(ir.LayerNorm)
+def _layer_norm(builder: _Builder, op: ir.LayerNorm) -> str:
+    inputs = [builder.logical(op, op.inputs[0])]
+    # As int32 codes, 16-bit gains need no operator set 21, with which ONNX Runtime 1.31 fails
+    # on a Transpose between DequantizeLinear and a float operator.
+    for name in filter(None, op.inputs[1:]):
+        tensor = builder.graph[name]
+        stored = DType.INT32 if tensor.dtype is DType.INT16 else None
+        inputs.append(builder.dequantize(name, tensor.data, stored=stored))
+    made = builder.node(
+        "LayerNormalization", inputs, f"{op.name}/normalized", axis=-1, epsilon=op.epsilon
+    )
+    return builder.stored(op, made)
+
+
 @_emits(ir.Softmax)
 def _softmax(builder: _Builder, op: ir.Softmax) -> str:
     value = builder.value(op.inputs[0])
@@ -386,9 +422,12 @@ def _requantize(builder: _Builder, op: ir.Quantize) -> str:
 
 
 def _opset(graph: Graph) -> int:
-    """17, or 21 where 4-bit or 16-bit codes need its QuantizeLinear."""
-    wide = {tensor.dtype for tensor in graph.tensors.values()} & {DType.INT4, DType.INT16}
-    return 21 if wide else 17
+    """17, or 20 for Gelu, or 21 where 4-bit or 16-bit codes need its QuantizeLinear."""
+    gains = {op.inputs[1] for op in graph.ops if isinstance(op, ir.LayerNorm)}
+    used = {tensor.dtype for name, tensor in graph.tensors.items() if name not in gains}
+    if used & {DType.INT4, DType.INT16}:
+        return 21
+    return 20 if any(isinstance(op, ir.Gelu) for op in graph.ops) else 17
 
 
 def write_onnx(graph: Graph) -> bytes:
@@ -417,7 +456,7 @@ def write_onnx(graph: Graph) -> bytes:
         proto,
         opset_imports=[helper.make_opsetid("", opset)],
         producer_name="edgesmith",
-        ir_version=10 if opset >= 21 else 8,
+        ir_version={21: 10, 20: 9}.get(opset, 8),
     )
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -201,6 +201,7 @@ preserves_shape(
     ir.HardSwish,
     ir.Logistic,
     ir.Tanh,
+    ir.Gelu,
     ir.Quantize,
     ir.Dequantize,
 )
@@ -211,6 +212,16 @@ def _softmax(op: ir.Softmax, operands: Operands) -> tuple[Shape, ...]:
     if not _operand(op, operands, 0).shape:
         _misfit(op, "needs an axis, got a scalar")
     return _same(op, operands)
+
+
+@_infer.register
+def _layer_norm(op: ir.LayerNorm, operands: Operands) -> tuple[Shape, ...]:
+    shape = _operand(op, operands, 0).shape
+    parameters = [_operand(op, operands, 1)] + [tensor for tensor in operands[2:] if tensor]
+    for tensor in parameters:
+        if tensor.shape != shape[-1:] or not shape:
+            _misfit(op, f"has a parameter of shape {list(tensor.shape)} for {list(shape)}")
+    return (shape,)
 
 
 @_infer.register

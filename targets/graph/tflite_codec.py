@@ -549,6 +549,18 @@ def _write_tanh(op: ir.Tanh, graph: Graph) -> Sequence[Encoded]:
     return _encoded(op, Builtin.TANH, _version(graph, op.output))
 
 
+@_decodes(Builtin.GELU, options="GeluOptions")
+def _read_gelu(source: Source) -> Op:
+    approximate = bool(source.options.Approximate())
+    return ir.Gelu(source.name, source.inputs, source.outputs, approximate)
+
+
+@_encodes(ir.Gelu)
+def _write_gelu(op: ir.Gelu, graph: Graph) -> Sequence[Encoded]:
+    version = _version(graph, op.output)
+    return _encoded(op, Builtin.GELU, version, "GeluOptions", approximate=op.approximate)
+
+
 @_decodes(Builtin.SOFTMAX, options="SoftmaxOptions")
 def _read_softmax(source: Source) -> Op:
     return ir.Softmax(source.name, source.inputs, source.outputs, float(source.options.Beta()))

@@ -7,7 +7,6 @@ made and names the tensor, not where a target later trips over it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,13 +18,18 @@ from edgesmith.targets.graph.shapes import infer
 MAX_ELEMENTS = 1 << 31
 MAX_RANK = 8
 MAX_OPERANDS = 1 << 16
-_OPERANDS: Mapping[type[Op], tuple[int, int]] = {
-    **dict.fromkeys((ir.Conv2D, ir.DepthwiseConv2D, ir.FullyConnected), (2, 3)),
+_OPERANDS: dict[type[Op], tuple[int, int]] = {
+    **dict.fromkeys((ir.Conv2D, ir.DepthwiseConv2D, ir.FullyConnected, ir.LayerNorm), (2, 3)),
     **dict.fromkeys((ir.BatchMatMul, ir.Add, ir.Sub, ir.Mul), (2, 2)),
     ir.Concat: (1, MAX_OPERANDS),
 }
 """The fewest and most operands of every kind that does not have exactly one."""
 _FIX = "export the model again; if edgesmith made this graph itself, please report it"
+
+
+def takes_operands(kind: type[Op], fewest: int, most: int) -> None:
+    """Register how many operands an operator kind has, where not exactly one."""
+    _OPERANDS[kind] = (fewest, most)
 
 
 def _fault(message: str) -> ModelFileError:

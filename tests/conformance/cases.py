@@ -98,6 +98,17 @@ class _Maker:
         self.tensors["bias"] = Tensor("bias", (channels,), wide, bias_q, bias)
         return "weight", "bias"
 
+    def gains(self, shape: Shape, dtype: DType) -> tuple[str, str]:
+        """Gamma between 1/2 and 3/2, and beta between -1 and 1, of a normalization."""
+        codes = self.rng.uniform(0.5, 1.5, shape) * (dtype.qmax / 1.5)
+        for name, kind, scale, values in (
+            ("gamma", dtype, 1.5 / dtype.qmax, np.rint(codes)),
+            ("beta", DType.INT32, 2.0**-23, self.rng.integers(-(1 << 23), 1 << 23, shape)),
+        ):
+            quantization = Quantization.per_tensor(scale)
+            self.tensors[name] = Tensor(name, shape, kind, quantization, values.astype(kind.numpy))
+        return "gamma", "beta"
+
     def finish(self, op: Op, output_like: str | None = None, scale: float | None = None) -> Case:
         """The case; the output's shape is inferred."""
         shape = infer(op, tuple(self.tensors[name] if name else None for name in op.inputs))[0]
@@ -139,7 +150,10 @@ def _convolutions() -> Iterator[Case]:
     yield make.finish(ir.Conv2D("op", (x, weight, ""), _Y), scale=0.1)
     for suffix, dtype, weights in (
         ("int4", DType.INT8, DType.INT4),
+        ("int2", DType.INT8, DType.INT2),
         ("int16", DType.INT16, DType.INT8),
+        ("int16-int4", DType.INT16, DType.INT4),
+        ("int16-int2", DType.INT16, DType.INT2),
     ):
         make = _Maker(f"conv-{suffix}", dtype)
         x = make.activation("x", (1, 6, 6, 4))
@@ -169,7 +183,11 @@ def _matrices() -> Iterator[Case]:
         ("per-channel", DType.INT8, DType.INT8, 0),
         ("int4", DType.INT8, DType.INT4, None),
         ("int4-per-channel", DType.INT8, DType.INT4, 0),
+        ("int2", DType.INT8, DType.INT2, None),
+        ("int2-per-channel", DType.INT8, DType.INT2, 0),
         ("int16", DType.INT16, DType.INT8, None),
+        ("int16-int4", DType.INT16, DType.INT4, None),
+        ("int16-int2", DType.INT16, DType.INT2, 0),
     )
     for name, dtype, weights, axis in formats:
         make = _Maker(f"fully-connected-{name}", dtype)
@@ -188,6 +206,12 @@ def _matrices() -> Iterator[Case]:
     make = _Maker("batch-matmul-adjoint")
     x, y = make.activation("x", (1, 2, 4, 6)), make.activation("z", (1, 2, 5, 6))
     yield make.finish(ir.BatchMatMul("op", (x, y), _Y, adjoint_y=True))
+    make = _Maker("batch-matmul-adjoint-x")
+    x, y = make.activation("x", (1, 2, 6, 4)), make.activation("z", (1, 2, 6, 5))
+    yield make.finish(ir.BatchMatMul("op", (x, y), _Y, adjoint_x=True))
+    make = _Maker("batch-matmul-adjoint-both-int16", DType.INT16)
+    x, y = make.activation("x", (1, 2, 6, 4)), make.activation("z", (1, 2, 5, 6))
+    yield make.finish(ir.BatchMatMul("op", (x, y), _Y, adjoint_x=True, adjoint_y=True))
 
 
 def _elementwise() -> Iterator[Case]:
@@ -234,6 +258,34 @@ def _curves() -> Iterator[Case]:
             scale, zero = fixed[kind.__name__][dtype]
             make.fixed("y", (1, 12), scale, zero)
             yield make.finish(kind("op", (x,), _Y))
+    for dtype in (DType.INT8, DType.INT16):
+        # Scores of two heads over five tokens, as attention has them.
+        make = _Maker(f"softmax-heads-{dtype}", dtype)
+        x = make.activation("x", (1, 2, 5, 5), scale=0.05 if dtype is DType.INT8 else 8 / 32768)
+        make.fixed("y", (1, 2, 5, 5), *fixed["Softmax"][dtype])
+        yield make.finish(ir.Softmax("op", (x,), _Y))
+        for approximate in (False, True):
+            make = _Maker(f"gelu-{'tanh-' if approximate else ''}{dtype}", dtype)
+            x = make.activation("x", (1, 4, 12))
+            yield make.finish(ir.Gelu("op", (x,), _Y, approximate))
+
+
+def _normalizations() -> Iterator[Case]:
+    variants = (
+        ("", DType.INT8, DType.INT16, (1, 5, 24), True),
+        ("-int8-gamma", DType.INT8, DType.INT8, (1, 3, 24), True),
+        ("-without-beta", DType.INT8, DType.INT16, (1, 24), False),
+        ("-image", DType.INT8, DType.INT16, (1, 3, 2, 7), True),
+        ("-int16", DType.INT16, DType.INT16, (1, 5, 24), True),
+    )
+    for suffix, dtype, gamma_type, shape, has_beta in variants:
+        make = _Maker(f"layer-norm{suffix}", dtype)
+        x = make.activation("x", shape)
+        names = make.gains(shape[-1:], gamma_type)
+        op = ir.LayerNorm("op", (x, *names) if has_beta else (x, names[0]), _Y)
+        if not has_beta:
+            make.tensors.pop("beta")
+        yield make.finish(op, scale=4 / dtype.qmax)
 
 
 def _windows_and_shapes() -> Iterator[Case]:
@@ -277,5 +329,12 @@ def _shape_ops() -> Iterator[Op]:
 
 def all_cases() -> list[Case]:
     """Every case, in a fixed order."""
-    groups = (_convolutions, _matrices, _elementwise, _curves, _windows_and_shapes)
+    groups = (
+        _convolutions,
+        _matrices,
+        _elementwise,
+        _curves,
+        _normalizations,
+        _windows_and_shapes,
+    )
     return [case for group in groups for case in group()]

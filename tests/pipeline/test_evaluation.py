@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgesmith.pipeline.arrays import load_arrays, save_arrays
-from edgesmith.pipeline.budgets import check_budgets
+from edgesmith.pipeline.budgets import Figures, check_budgets
 from edgesmith.pipeline.errors import CacheError, DataError, ToolFailedError, ToolMissingError
 from edgesmith.pipeline.evaluation import accuracy_row, check_labels, confusion, predictions, share
 from edgesmith.pipeline.execution import execute_plan
@@ -79,10 +79,10 @@ def rows(float_hits: int, deployed_hits: int) -> tuple[AccuracyRow, ...]:
 def test_budgets_are_met_at_their_limit_and_missed_beyond() -> None:
     budgets = Budgets(accuracy_drop_points=0.5, size_bytes=900, agreement_percent=99.0)
     agreement = share("prediction agreement", np.arange(200) < 198, "t")
-    checks, notes = check_budgets(budgets, rows(190, 189), agreement, None, SIZE)
+    checks, notes = check_budgets(budgets, Figures(rows(190, 189), agreement, None, SIZE))
     assert [check.met for check in checks] == [True, True, True]
     assert notes == ()
-    checks, _ = check_budgets(budgets, rows(190, 188), agreement, None, SIZE)
+    checks, _ = check_budgets(budgets, Figures(rows(190, 188), agreement, None, SIZE))
     assert [check.met for check in checks] == [False, True, True]
 
 
@@ -90,7 +90,7 @@ def test_a_budget_that_cannot_be_checked_is_not_met_and_said() -> None:
     budgets = Budgets(
         accuracy_drop_points=1, agreement_percent=9, latency_ms=LatencyBudget(max=1.0)
     )
-    checks, notes = check_budgets(budgets, (), None, None, SIZE)
+    checks, notes = check_budgets(budgets, Figures((), None, None, SIZE))
     assert [(check.met, check.value, check.kind) for check in checks] == [(False, None, None)] * 3
     assert [check.limit for check in checks] == [1, 9, 1.0]
     assert [note.split(" ")[0] for note in notes] == [

@@ -378,7 +378,7 @@ def test_the_schema_has_the_stages_and_their_fields() -> None:
     assert make["properties"]["times"]["type"] == "integer"
     assert make["additionalProperties"] is False
     assert make["required"] == ["stage"]
-    assert "plain-board" in schema["properties"]["targets"]["items"]["enum"]
+    assert "plain-board" in schema["properties"]["targets"]["items"]["examples"]
     assert "path" not in schema["properties"]
 
 

@@ -163,6 +163,28 @@ class Attention(nn.Module):
         return self.head((x + self.project(mixed))[:, 0])  # type: ignore[no-any-return]
 
 
+class Transformer(nn.Module):
+    """Normalization, torch's own attention module and function, and a perceptron with GELU."""
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.up = nn.Linear(width, 2 * width)
+        self.down = nn.Linear(2 * width, width)
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        y, _ = self.attention(y, y, y, need_weights=False)
+        x = x + y
+        y = self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+        x = x + y
+        x = x + F.scaled_dot_product_attention(y, y, x)
+        return self.head(x.mean(1))  # type: ignore[no-any-return]
+
+
 NETS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "plain": (plain, (1, 14, 14)),
     "residual": (ResidualNet, (3, 16, 16)),
@@ -172,6 +194,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "hard-sigmoid": (lambda: SqueezeExcite(hard=True), (3, 8, 8)),
     "waves": (Waves, (2, 32)),
     "attention": (Attention, (5, 16)),
+    "transformer": (Transformer, (6, 16)),
 }
 
 

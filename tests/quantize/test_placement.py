@@ -41,7 +41,10 @@ def check_legal(placement: Placement) -> None:
     for step in steps:
         assert set(step.inputs) <= known, f"{step.name} reads what is not there yet"
         known.add(step.name)
-        formats = {placement.format_of(name) for name in (*step.inputs, step.name)}
+        parameters = {step.inputs[position]: f for position, f in step.op.parameters.items()}
+        activations = {*step.inputs, step.name} - parameters.keys()
+        formats = {placement.format_of(name) for name in activations}
+        assert all(placement.format_of(name) == form for name, form in parameters.items())
         if not isinstance(step.op, ops.Requantize):
             assert len(formats) == 1, f"{step.name} mixes formats"
         if step.op.shares_quantizer:
@@ -63,7 +66,8 @@ def check_legal(placement: Placement) -> None:
 def test_uniform_formats_are_legal(name: str, activations: ActivationFormat) -> None:
     placement = placed(name, activations=activations)
     check_legal(placement)
-    assert len(set(placement.formats.values())) == 1
+    rest = placement.formats.keys() - placement.parameters
+    assert len({placement.formats[name] for name in rest}) == 1
 
 
 @settings(max_examples=60, deadline=None)

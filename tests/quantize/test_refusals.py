@@ -46,9 +46,10 @@ class Block(nn.Module):
 
 
 MODULES: list[tuple[nn.Module, str, str]] = [
-    (nn.GELU(), "GELU in module 'features.1'", "hardswish"),
+    (nn.ELU(), "ELU in module 'features.1'", "relu"),
     (nn.LeakyReLU(), "LeakyReLU in module 'features.1'", "relu"),
-    (nn.LayerNorm(8), "LayerNorm in module 'features.1'", "batch normalization"),
+    (nn.LayerNorm((6, 8)), "normalizes over 2 axes", "last axis"),
+    (nn.GroupNorm(2, 4), "GroupNorm in module 'features.1'", "batch normalization"),
     (nn.ConvTranspose2d(4, 4, 2), "ConvTranspose2d in module 'features.1'", "interpolate"),
     (nn.Softplus(), "Softplus in module 'features.1'", "use convolution"),
     (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding_mode 'reflect'", "zero"),
@@ -72,7 +73,8 @@ def test_modules(module: nn.Module, says: str, fix: str) -> None:
 
 
 FUNCTIONS: list[tuple[Forward, str]] = [
-    (F.gelu, "operator 'gelu'"),
+    (F.elu, "operator 'elu'"),
+    (lambda x: F.scaled_dot_product_attention(x, x, x, is_causal=True), "causality"),
     (lambda x: x.cumsum(1), "operator 'cumsum'"),
     (lambda x: torch.add(x, x, alpha=2), "alpha is 2"),
     (lambda x: x / x, "divides by an activation"),

@@ -22,6 +22,7 @@ from edgesmith.pipeline.results import (
     Provenance,
 )
 from edgesmith.pipeline.values import Interval, Kind, Measurement
+from tests.reports.device_sample import sample_device
 
 TARGET = "cpu-litert"
 EDGES = (
@@ -77,6 +78,7 @@ class Sample:
     ok: bool = True
     runs: int = 400
     seed: int = 0
+    device: bool = False
 
 
 def sample_result(sample: Sample | None = None) -> DeploymentResult:
@@ -116,6 +118,32 @@ def sample_result(sample: Sample | None = None) -> DeploymentResult:
         provenance=_provenance(draw, sample),
         notes=HOSTILE if sample.hostile else ("The float model was trained for 4 epochs.",),
         drift_samples=64,
+        device=sample_device(layers, HOSTILE if sample.hostile else ()) if sample.device else None,
+    )
+
+
+def device_result(sample: Sample | None = None) -> DeploymentResult:
+    """A microcontroller's result: nothing was timed, the image ran in an emulator."""
+    result = sample_result(replace(sample or Sample(), device=True))
+    device = result.device
+    assert device is not None
+    fits = (
+        ("fits in flash", device.flash_limit, device.flash),
+        ("fits in RAM", device.ram_limit, device.ram),
+    )
+    return replace(
+        result,
+        target="cortex-m4@nucleo-f446re",
+        target_title="Arm Cortex-M4, NUCLEO-F446RE",
+        latency=None,
+        budgets=tuple(one for one in result.budgets if "latency" not in one.name)
+        + tuple(
+            BudgetCheck(name, limit, found.value, "bytes", "lower", True, found.kind)
+            for name, limit, found in fits
+            if limit is not None
+        ),
+        size=result.size[2:],
+        memory=(),
     )
 
 

@@ -16,7 +16,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from edgesmith.reports.render import render_html
-from tests.reports.sample import HOSTILE, Sample, bare_result, sample_result
+from tests.reports.sample import HOSTILE, Sample, bare_result, device_result, sample_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 DRIVER = shutil.which("chromedriver") or ""
@@ -38,7 +38,11 @@ SAMPLES = {
     "large": sample_result(Sample(layers=300, classes=100)),
     "hostile": sample_result(Sample(layers=9, classes=9, hostile=True)),
     "bare": bare_result(),
+    "device": device_result(),
+    "device-large": device_result(Sample(layers=300, classes=100)),
+    "device-hostile": device_result(Sample(layers=9, classes=9, hostile=True)),
 }
+DEVICE_PLOTS = ["plot-arena", "plot-instructions", "plot-flash"]
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER),
@@ -143,6 +147,57 @@ def test_every_plot_is_drawn(browser: Chrome, folder: Path, name: str) -> None:
         "plot-confusion",
     ]
     assert all(layers >= 1 and height > 150 for _, layers, height in drawn)
+
+
+@pytest.mark.parametrize("name", ["device", "device-large", "device-hostile"])
+def test_every_plot_of_a_device_is_drawn(browser: Chrome, folder: Path, name: str) -> None:
+    show(browser, folder, name)
+    code = """return [...document.querySelectorAll('.plot')].map(
+        plot => [plot.id, plot.querySelectorAll('.main-svg').length, plot.clientHeight])"""
+    drawn = script(browser, code)
+    assert [plot[0] for plot in drawn] == [
+        "plot-accuracy",
+        *DEVICE_PLOTS,
+        "plot-drift",
+        "plot-confusion",
+    ]
+    assert all(layers >= 1 and height > 150 for _, layers, height in drawn)
+    device = SAMPLES[name].device
+    assert device is not None
+    bars = script(
+        browser, "return document.querySelectorAll('#plot-arena .barlayer .point path').length"
+    )
+    assert bars >= len(device.slots)
+    tiles = script(browser, "return document.querySelectorAll('#plot-flash path.surface').length")
+    assert tiles > len(device.flash_parts)
+
+
+def test_slots_change_colour_with_the_theme(browser: Chrome, folder: Path) -> None:
+    code = """return getComputedStyle(
+        document.querySelector('#plot-arena .barlayer .point path')).stroke"""
+    show(browser, folder, "device", scheme="light")
+    light = script(browser, code)
+    show(browser, folder, "device", scheme="dark")
+    assert script(browser, code) != light
+
+
+def test_a_bar_of_flash_is_as_long_as_its_share(browser: Chrome, folder: Path) -> None:
+    show(browser, folder, "device")
+    code = """const bar = document.querySelector('.meter .stack');
+        return [...bar.children].reduce((sum, part) => sum + part.offsetWidth, 0)
+            / bar.clientWidth"""
+    device = SAMPLES["device"].device
+    assert device is not None
+    assert device.flash_limit is not None
+    assert script(browser, code) == pytest.approx(device.flash.value / device.flash_limit, abs=0.02)
+
+
+def test_sorting_device_layers_by_instructions(browser: Chrome, folder: Path) -> None:
+    show(browser, folder, "device")
+    browser.find_elements(By.CSS_SELECTOR, "#device-table thead button")[5].click()
+    keys = [float(key) for key in column(browser, "device-table", 5)]
+    assert len(keys) == len(SAMPLES["device"].layers)
+    assert keys == sorted(keys, reverse=True)
 
 
 def test_the_policy_really_blocks(browser: Chrome, folder: Path) -> None:
@@ -259,8 +314,11 @@ def test_confusion_choices_show_one_matrix(browser: Chrome, folder: Path) -> Non
         assert shown == [str(index) == trace for index in range(3)]
 
 
-def test_hostile_names_run_nothing_and_are_drawn_as_text(browser: Chrome, folder: Path) -> None:
-    show(browser, folder, "hostile")
+@pytest.mark.parametrize("name", ["hostile", "device-hostile"])
+def test_hostile_names_run_nothing_and_are_drawn_as_text(
+    browser: Chrome, folder: Path, name: str
+) -> None:
+    show(browser, folder, name)
     assert script(browser, "return document.querySelectorAll('img, .plot a, .plot b').length") == 0
     assert browser.find_element(By.TAG_NAME, "h1").text == HOSTILE[0]
     ticks = script(
@@ -271,7 +329,7 @@ def test_hostile_names_run_nothing_and_are_drawn_as_text(browser: Chrome, folder
     assert "<img src…alert(1)>" in ticks
 
 
-@pytest.mark.parametrize("name", ["full", "large", "hostile"])
+@pytest.mark.parametrize("name", ["full", "large", "hostile", "device", "device-hostile"])
 def test_a_narrow_screen_scrolls_down_only(browser: Chrome, folder: Path, name: str) -> None:
     metrics = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -282,8 +340,11 @@ def test_a_narrow_screen_scrolls_down_only(browser: Chrome, folder: Path, name: 
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_printing_draws_light_plots_that_fit_the_page(browser: Chrome, folder: Path) -> None:
-    show(browser, folder, "full", scheme="dark")
+@pytest.mark.parametrize(("name", "plots"), [("full", 4), ("device", 6)])
+def test_printing_draws_light_plots_that_fit_the_page(
+    browser: Chrome, folder: Path, name: str, plots: int
+) -> None:
+    show(browser, folder, name, scheme="dark")
     script(
         browser,
         """window.addEventListener('beforeprint', () => {
@@ -293,13 +354,14 @@ def test_printing_draws_light_plots_that_fit_the_page(browser: Chrome, folder: P
     )
     pdf = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
     assert base64.b64decode(pdf["data"]).startswith(b"%PDF")
-    assert script(browser, "return window.printed") == [[680, "#1f2428"]] * 4
+    assert script(browser, "return window.printed") == [[680, "#1f2428"]] * plots
     after = script(browser, "return document.getElementById('plot-drift')._fullLayout.font.color")
     assert after == "#e6e8ea"
 
 
-def test_tables_can_be_scrolled_with_the_keyboard(browser: Chrome, folder: Path) -> None:
-    show(browser, folder, "large")
+@pytest.mark.parametrize("name", ["large", "device"])
+def test_tables_can_be_scrolled_with_the_keyboard(browser: Chrome, folder: Path, name: str) -> None:
+    show(browser, folder, name)
     regions = browser.find_elements(By.CSS_SELECTOR, ".scroll")
     assert regions
     for region in regions:

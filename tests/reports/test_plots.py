@@ -15,7 +15,7 @@ from edgesmith.pipeline.results import DriftEdge
 from edgesmith.pipeline.values import Kind
 from edgesmith.reports.histogram import histogram, nice_ticks
 from edgesmith.reports.plots import confusion_figure, figures, unique_names
-from edgesmith.reports.plotstyle import PALETTE, literal
+from edgesmith.reports.plotstyle import PALETTE, Figure, literal
 from edgesmith.reports.text import edge_name
 from tests.reports.sample import EDGES, HOSTILE, Sample, bare_result, sample_result
 
@@ -120,7 +120,8 @@ def test_kinds_have_their_own_symbols() -> None:
     assert symbols[-1] not in symbols[:-1]
 
 
-def test_every_colour_drawn_has_a_dark_partner() -> None:
+def colours_of(found: dict[str, Figure]) -> set[str]:
+    """Every colour that figures name, but for the transparent one."""
     drawn: set[str] = set()
 
     def collect(value: object, in_colour: bool) -> None:
@@ -133,9 +134,13 @@ def test_every_colour_drawn_has_a_dark_partner() -> None:
         elif in_colour and isinstance(value, str) and value.startswith(("#", "rgba")):
             drawn.add(value)
 
-    for figure in figures(sample_result(Sample(hostile=True))).values():
+    for figure in found.values():
         collect({"data": figure["data"], "layout": figure["layout"]}, in_colour=False)
-    assert drawn - {"rgba(0,0,0,0)"} <= set(PALETTE)
+    return drawn - {"rgba(0,0,0,0)"}
+
+
+def test_every_colour_drawn_has_a_dark_partner() -> None:
+    assert colours_of(figures(sample_result(Sample(hostile=True)))) <= set(PALETTE)
 
 
 def test_names_in_figures_are_escaped() -> None:

@@ -45,6 +45,60 @@ def widened(tensor: Tensor, dtype: DType) -> Tensor:
     return Tensor(tensor.name, tensor.shape, dtype, Quantization.per_tensor(float(scale)), data)
 
 
+def gain(tensor: Tensor) -> Tensor:
+    """The gain of a normalization: int8 or int16 codes, symmetric; reals become int16.
+
+    Codes may be stored wider than they are (`onnx_writer` keeps int16 ones as int32).
+    """
+    limit = DType.INT16.qmax
+    if tensor.quantization is None:
+        return _quantized(tensor, DType.INT16, limit)
+    codes = _symmetric(tensor)
+    largest = int(np.abs(codes).max())
+    if largest > limit:
+        raise UnsupportedError(
+            f"the gain {tensor.name!r} of a normalization has codes beyond 16 bits",
+            fix="quantize it to 16 bits, or leave it float32",
+        )
+    narrow = tensor.dtype is DType.INT8 and largest <= DType.INT8.qmax
+    dtype = DType.INT8 if narrow else DType.INT16
+    return _with_codes(tensor, dtype, codes)
+
+
+def offset(tensor: Tensor) -> Tensor:
+    """The offset of a normalization: int32 codes, symmetric; reals get 24 bits of them."""
+    if tensor.quantization is None:
+        return _quantized(tensor, DType.INT32, (1 << 23) - 1)
+    return _with_codes(tensor, DType.INT32, _symmetric(tensor))
+
+
+def _quantized(tensor: Tensor, dtype: DType, largest: int) -> Tensor:
+    """Reals as codes of one scale, half to even."""
+    assert tensor.data is not None
+    limit = float(np.abs(tensor.data).max())
+    scale = np.float32(limit / largest if limit else 1.0)
+    codes = np.rint(tensor.data.astype(np.float64) / np.float64(scale))
+    data = np.clip(codes, -largest, largest).astype(dtype.numpy)
+    return Tensor(tensor.name, tensor.shape, dtype, Quantization.per_tensor(float(scale)), data)
+
+
+def _symmetric(tensor: Tensor) -> np.ndarray:
+    """Codes less their zero point, int64."""
+    assert tensor.data is not None
+    if tensor.q.axis is not None:
+        raise UnsupportedError(
+            f"the parameter {tensor.name!r} of a normalization has {tensor.q.scale.size} scales",
+            fix="quantize it per tensor, or leave it float32",
+        )
+    codes: np.ndarray = tensor.data.astype(np.int64) - tensor.q.scalar[1]
+    return codes
+
+
+def _with_codes(tensor: Tensor, dtype: DType, codes: np.ndarray) -> Tensor:
+    quantization = Quantization.per_tensor(float(tensor.q.scalar[0]))
+    return Tensor(tensor.name, tensor.shape, dtype, quantization, codes.astype(dtype.numpy))
+
+
 def check_weight(op: Op, weight: Tensor) -> None:
     if weight.data is None or weight.quantization is None:
         raise UnsupportedError(

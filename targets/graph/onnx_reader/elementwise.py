@@ -12,7 +12,15 @@ from edgesmith.targets.graph.ir import Activation as Clamp
 from edgesmith.targets.graph.ir import Array, Op
 from edgesmith.targets.graph.onnx_reader.quantizers import clip_codes
 from edgesmith.targets.graph.onnx_reader.site import Axes, Site, operator
-from edgesmith.targets.graph.onnx_reader.values import Activation, Constant, HardSigmoid, Value
+from edgesmith.targets.graph.onnx_reader.values import (
+    Activation,
+    Constant,
+    Erf,
+    HardSigmoid,
+    Quotient,
+    SquareRoot,
+    Value,
+)
 
 _CLAMPS = {
     (0.0, math.inf): Clamp.RELU,
@@ -35,6 +43,11 @@ def _binary(site: Site) -> Activation:
 @operator("Div")
 def _divide(site: Site) -> Activation:
     """Division by a constant is multiplication by its reciprocal."""
+    if isinstance(site.value(1), Activation):
+        left, right = site.activation(0), site.activation(1)
+        if _broadcast(site, left.shape, right.shape) != left.shape:
+            site.refuse("divides by a larger activation", "divide by a constant")
+        return _combined(site, Quotient, left, right)
     divisor = site.constant(1, "divisor")
     reals = divisor.reals().astype(np.float64)
     if reals.size == 0 or not np.all(reals):
@@ -128,18 +141,69 @@ def _real_bound(site: Site, bound: Array | None, default: float) -> float:
     return default if abs(value) >= limit else value
 
 
+@operator("Gelu")
+def _gelu(site: Site) -> Activation:
+    form = site.node.text("approximate", "none")
+    if form not in ("none", "tanh"):
+        site.broken(f"has the unknown approximation {form!r}")
+    return site.alike(ir.Gelu, site.activation(0), approximate=form == "tanh")
+
+
+@operator("Erf", "Sqrt")
+def _curve(site: Site) -> Activation:
+    kind = Erf if site.node.op == "Erf" else SquareRoot
+    return site.alike(kind, site.activation(0))
+
+
+@operator("Pow")
+def _power(site: Site) -> Activation:
+    exponent = site.constant(1, "exponent").reals()
+    if exponent.size != 1 or float(exponent.reshape(-1)[0]) != 2.0:
+        site.refuse("is no square", "write it as products")
+    value = site.activation(0)
+    tensor = site.emit(ir.Mul, [value.tensor, value.tensor])
+    site.importer.describe(tensor.name, value.view)
+    return replace(value, tensor=tensor.name, label=site.label)
+
+
 @operator("Softmax")
 def _softmax(site: Site) -> Activation:
+    return site.alike(ir.Softmax, _rows(site, "makes all ones"), beta=1.0)
+
+
+def _rows(site: Site, of_one: str) -> Activation:
+    """The first operand with the node's axis innermost in memory."""
     value = site.activation(0)
     axis = site.axis(site.node.integer("axis", -1), value.view.rank)
     group = value.view.logical[axis]
     if not group:
-        site.refuse("works on an axis of size 1, which makes all ones", "remove it")
+        site.refuse(f"works on an axis of size 1, which {of_one}", "remove it")
     if value.view.physical[-1:] != (group,):
         value, _ = site.spread(value)
         rest = tuple(item for item in value.view.physical if item != group)
         value = replace(site.importer.arrange(value, (*rest, group)), image=False, pending=True)
-    return site.alike(ir.Softmax, value, beta=1.0)
+    return value
+
+
+@operator("LayerNormalization")
+def _layer_norm(site: Site) -> Activation:
+    rank = site.activation(0).view.rank
+    if site.axis(site.node.integer("axis", -1), rank) != rank - 1:
+        site.refuse("works on more than the last axis", "normalize over the last axis alone")
+    if any(name in site.importer.readers for name in site.node.outputs[1:]):
+        site.refuse("gives mean and deviation", "use its first output alone")
+    value = _rows(site, "leaves nothing of its input")
+    size = value.shape[-1]
+    names = []
+    for position in range(1, 3 if site.has(2) else 2):
+        constant = site.constant(position, "gain" if position == 1 else "offset")
+        if constant.shape != (size,):
+            site.broken(f"has parameters of shape {list(constant.shape)} for rows of {size}")
+        names.append(site.importer.constant(constant))
+    epsilon = site.node.number("epsilon", 1e-5)
+    tensor = site.emit(ir.LayerNorm, [value.tensor, *names], epsilon=epsilon)
+    site.importer.describe(tensor.name, value.view)
+    return replace(value, tensor=tensor.name, label=site.label)
 
 
 @operator("BatchNormalization")

@@ -173,6 +173,7 @@ _FOLDERS: Mapping[str, Folder] = {
     "Sub": _numpy(np.subtract),
     "Mul": _numpy(np.multiply),
     "Div": _divide,
+    "Pow": _numpy(np.power),
     "Neg": _numpy(np.negative),
     "Abs": _numpy(np.abs),
     "Sqrt": _numpy(np.sqrt),

@@ -7,7 +7,8 @@
     scale           (W x + b) * s, s per output channel, float    -> (s W) x + s b
     activation      clamp(f(x)) with a clamp that f can carry     -> f with that activation
 
-and, in models that stay float, for every hard-sigmoid that then still stands alone:
+those of `fusions.py` before them, and, in models that stay float, for every hard-sigmoid that
+then still stands alone:
 
     lower           HardSigmoid(x)                                -> clip(alpha x + beta, 0, 1)
 
@@ -27,42 +28,29 @@ import numpy as np
 
 from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import Activation, DType, Graph, Op, Tensor
+from edgesmith.targets.graph.onnx_reader.fusions import FUSIONS, inner, real_of
 from edgesmith.targets.graph.onnx_reader.values import HardSigmoid
-from edgesmith.targets.graph.rewriting import Editor, Rule, apply
+from edgesmith.targets.graph.rewriting import Editor, Rule, apply, without_dead_code
 
 _WEIGHTED = (ir.Conv2D, ir.DepthwiseConv2D, ir.FullyConnected)
 _CLAMPED = (*_WEIGHTED, ir.Add, ir.Sub, ir.Mul)
 
 
-def _real(tensor: Tensor) -> float | None:
-    """The value of a constant of one element."""
-    if tensor.data is None or tensor.data.size != 1:
-        return None
-    data = tensor.data if tensor.quantization is None else tensor.q.dequantize(tensor.data)
-    return float(data.reshape(-1)[0])
-
-
 def _with_constant(op: Op, editor: Editor, value: float) -> str | None:
     """The other operand of a binary operator, one of whose operands is this constant."""
     for position in (0, 1):
-        real = _real(editor.operand(op, position))
+        real = real_of(editor.operand(op, position))
         if real is not None and math.isclose(real, value, rel_tol=1e-6):
             return op.inputs[1 - position]
     return None
 
 
-def _inner(name: str, editor: Editor, kind: type[Op]) -> Op | None:
-    """The operator of that kind that makes a tensor nobody else reads."""
-    op = editor.producer(name)
-    return op if isinstance(op, kind) and editor.read_once(name) else None
-
-
 def _shifted_relu6(name: str, editor: Editor) -> tuple[str, list[Op]] | None:
     """x and the operators of relu6(x + 3)."""
-    clamp = _inner(name, editor, ir.Relu)
+    clamp = inner(name, editor, ir.Relu)
     if not isinstance(clamp, ir.Relu) or clamp.activation is not Activation.RELU6:
         return None
-    add = _inner(clamp.inputs[0], editor, ir.Add)
+    add = inner(clamp.inputs[0], editor, ir.Add)
     source = _with_constant(add, editor, 3.0) if add is not None else None
     return None if add is None or source is None else (source, [add, clamp])
 
@@ -103,7 +91,7 @@ class FuseHardSwish(Rule):
     def _match(self, op: Op, editor: Editor) -> tuple[str, list[Op]] | None:
         for position in (0, 1):
             source = op.inputs[1 - position]
-            gate = _inner(op.inputs[position], editor, HardSigmoid)
+            gate = inner(op.inputs[position], editor, HardSigmoid)
             if (
                 isinstance(gate, HardSigmoid)
                 and gate.inputs[0] == source
@@ -111,7 +99,7 @@ class FuseHardSwish(Rule):
             ):
                 return source, [gate]
         scaled = _with_constant(op, editor, 1 / 6)
-        product = _inner(scaled, editor, ir.Mul) if scaled is not None else None
+        product = inner(scaled, editor, ir.Mul) if scaled is not None else None
         for position in (0, 1) if product is not None else ():
             assert product is not None
             gated = _shifted_relu6(product.inputs[position], editor)
@@ -272,6 +260,7 @@ class LowerHardSigmoid(Rule):
 
 
 RULES: Sequence[Rule] = (
+    *FUSIONS,
     FuseHardSigmoid(),
     FuseHardSwish(),
     FoldScale(),
@@ -281,8 +270,8 @@ RULES: Sequence[Rule] = (
 
 
 def simplify(graph: Graph) -> Graph:
-    """The float graph with all of this module's rewrites applied."""
-    return apply(graph, RULES)
+    """The float graph with all of this module's rewrites applied, without what they leave over."""
+    return without_dead_code(apply(graph, RULES))
 
 
 def lower(graph: Graph) -> Graph:

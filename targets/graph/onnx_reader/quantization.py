@@ -28,11 +28,21 @@ from edgesmith.targets.graph.ir import Activation, DType, Graph, Layout, Op, Ten
 from edgesmith.targets.graph.onnx_reader.constants import (
     bias_codes,
     check_weight,
+    gain,
+    offset,
     scalar,
     widened,
 )
 from edgesmith.targets.graph.onnx_reader.importer import raise_refusals
-from edgesmith.targets.graph.onnx_reader.values import FakeQuantize, Format, HardSigmoid, RealPad
+from edgesmith.targets.graph.onnx_reader.values import (
+    Erf,
+    FakeQuantize,
+    Format,
+    HardSigmoid,
+    Quotient,
+    RealPad,
+    SquareRoot,
+)
 from edgesmith.targets.graph.rewriting import pruned
 
 CLAMPS = (ir.Relu, ir.Clip)
@@ -50,6 +60,13 @@ _REAL_BOUNDS = {
     Activation.RELU6: (0.0, 6.0),
     Activation.RELU_N1_TO_1: (-1.0, 1.0),
 }
+_NORM = "a layer normalization (whole from operator set 17 on)"
+_WHOLE: Mapping[type[Op], str] = {
+    Erf: "a GELU (whole from operator set 20 on)",
+    SquareRoot: _NORM,
+    Quotient: _NORM,
+}
+"""What has no integer form by itself, and of what it is a part."""
 _QUANTIZE_IT = "quantize it in the model (a QuantizeLinear and a DequantizeLinear behind it)"
 
 Wanted = Format | str
@@ -76,8 +93,9 @@ def _wanted(graph: Graph) -> dict[str, Wanted]:
             for name in op.inputs:
                 want(name, passed)
         else:
+            whole = f", a part of {_WHOLE[type(op)]}," if type(op) in _WHOLE else ""
             for name in filter(None, op.inputs):
-                want(name, f"{op.kind} {op.name!r} reads it as it is")
+                want(name, f"{op.kind} {op.name!r}{whole} reads it as it is")
     return found
 
 
@@ -325,6 +343,25 @@ def _hard_sigmoid(folding: _Folding, op: Op) -> None:
     raise UnsupportedError(
         f"HardSigmoid {op.name!r} stands alone", fix="use it as x * hardsigmoid(x), or use sigmoid"
     )
+
+
+@_handles(*_WHOLE)
+def _part(folding: _Folding, op: Op) -> None:
+    raise UnsupportedError(
+        f"{op.kind} {op.name!r} stands alone",
+        fix=f"use it as part of {_WHOLE[type(op)]}, with nothing quantized inside of it",
+    )
+
+
+@_handles(ir.LayerNorm)
+def _layer_norm(folding: _Folding, op: Op) -> None:
+    form = folding.computed(op)
+    source = folding.operand(op.inputs[0])
+    parameters = [
+        folding.add(kind(folding.source[name]))
+        for kind, name in zip((gain, offset), op.inputs[1:], strict=False)
+    ]
+    folding.emit(op, (source, *parameters), folding.made(op.output, form))
 
 
 def _compute(folding: _Folding, op: Op) -> None:

@@ -168,7 +168,9 @@ class Site:
         if view.order is not None:
             order = view.order
             return value, Axes(tuple(order.index(axis) for axis in range(view.rank)), len(order))
-        if value.image and view.rank in (3, 4):
+        # An image that was flattened to tokens lies as ONNX has it: [N, tokens, channels].
+        plain = view.settled(True) == (view.identity, False)
+        if value.image and view.rank in (3, 4) and not plain:
             moved = replace(self.importer.arrange(value, view.channels_last), pending=False)
             return moved, Axes((0, 3, 1, 2) if view.rank == 4 else (0, 3, 2), 4)
         moved = self.importer.arrange(value, view.identity)

@@ -18,6 +18,7 @@ from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import Array, DType, IntArray, Op, Quantization
 from edgesmith.targets.graph.onnx_reader.layout import View
 from edgesmith.targets.graph.shapes import preserves_shape
+from edgesmith.targets.graph.validate import takes_operands
 
 Bounds = tuple[int, int]
 
@@ -177,10 +178,26 @@ class HardSigmoid(Op):
 
 
 @dataclass(frozen=True)
+class Erf(Op):
+    """The error function: has no integer form unless it becomes part of a GELU."""
+
+
+@dataclass(frozen=True)
+class SquareRoot(Op):
+    """Has no integer form unless it becomes part of a layer normalization."""
+
+
+@dataclass(frozen=True)
+class Quotient(Op):
+    """x divided by a computed value; like `SquareRoot` of use in a normalization alone."""
+
+
+@dataclass(frozen=True)
 class RealPad(ir.Pad):
     """Padding with a real value, before its code is known."""
 
     real: float = 0.0
 
 
-preserves_shape(FakeQuantize, HardSigmoid)
+preserves_shape(FakeQuantize, HardSigmoid, Erf, SquareRoot, Quotient)
+takes_operands(Quotient, 2, 2)

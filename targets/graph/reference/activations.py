@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.targets.graph import ir
-from edgesmith.targets.graph.ir import Array, DType, Op
+from edgesmith.targets.graph.ir import Array, DType, Op, Tensor
 from edgesmith.targets.graph.reference import fixedpoint
 from edgesmith.targets.graph.reference.kernel import Call, activation_range, kernel, real_multiplier
 from edgesmith.targets.graph.reference.profiles import Curve
@@ -42,8 +42,8 @@ def relu(op: ir.Relu, call: Call) -> Array:
     call.integer_activations(0)
     scale, zero = call.scalar(call.tensor(0))
     output_scale, output_zero = call.scalar(call.output)
-    math = call.profile.scale_math_of(op.kind)
-    real = real_multiplier(math, scale, 1, output_scale)
+    precision = call.profile.scale_math_of(op.kind)
+    real = real_multiplier(precision, scale, 1, output_scale)
     limits = activation_range(call, op.activation)
     same = (scale, zero) == (output_scale, output_zero)
     if op.activation not in call.profile.rescaling_clamps and not same:
@@ -59,19 +59,26 @@ def relu(op: ir.Relu, call: Call) -> Array:
     return map_codes(call, compute)
 
 
-@kernel(ir.Clip)
-def clip(op: ir.Clip, call: Call) -> Array:
-    """Clamp to the codes nearest to the bounds; scale and zero point stay."""
+def clip_range(op: ir.Clip, call: Call) -> tuple[int, int]:
+    """The codes nearest to the bounds."""
     call.integer_activations(0)
     scale, zero = call.scalar(call.output)
     if call.scalar(call.tensor(0)) != (scale, zero):
         raise call.refuse("input and output differ in scale or zero point", "legalize the graph")
     dtype = call.output.dtype
-    bounds = [
+    low, high = (
         int(np.clip(np.rint(np.float64(real) / np.float64(scale)) + zero, dtype.qmin, dtype.qmax))
         for real in (op.low, op.high)
-    ]
-    return np.minimum(np.maximum(call.value(0), bounds[0]), bounds[1]).astype(dtype.numpy)
+    )
+    return low, high
+
+
+@kernel(ir.Clip)
+def clip(op: ir.Clip, call: Call) -> Array:
+    """Clamp to the codes nearest to the bounds; scale and zero point stay."""
+    low, high = clip_range(op, call)
+    clamped = np.minimum(np.maximum(call.value(0), low), high)
+    return clamped.astype(call.output.dtype.numpy)
 
 
 def _saturate16(values: Int64Array) -> Int64Array:
@@ -144,13 +151,14 @@ def _sigmoid_table() -> Int64Array:
     return table
 
 
-_SIGMOID_TABLE = _sigmoid_table()
+SIGMOID_TABLE = _sigmoid_table()
 
 
-def _curve_input16(call: Call, largest_power: int) -> Callable[[Int64Array], Int64Array]:
-    """int16 codes to positions in the sigmoid table: 24 entries of 512 steps per unit.
+def curve_factor16(call: Call, largest_power: int) -> tuple[int, int]:
+    """Factor and right shift from int16 codes to positions in the sigmoid table.
 
-    Scales within 0.1 % of a power of two use an exact shift, as TFLite's CheckedLog2 decides.
+    The table has 24 entries of 512 steps per unit. Scales within 0.1 % of a power of two use an
+    exact shift, as TFLite's CheckedLog2 decides.
     """
     scale, zero = call.scalar(call.tensor(0))
     if zero or call.scalar(call.output)[1]:
@@ -159,19 +167,25 @@ def _curve_input16(call: Call, largest_power: int) -> Callable[[Int64Array], Int
     nearest = np.floor(log2 + np.float32(0.5))
     shift = 12 + int(nearest)
     if abs(log2 - nearest) < 1e-3 and 0 <= shift <= largest_power:
-        return lambda codes: codes * (3 << shift)
+        return 3 << shift, 0
     real, shift = np.float64(scale) * 4096.0 * 3.0, 0
     while real <= 32767.0 / 2.0 and shift <= 30:
         shift, real = shift + 1, real * 2.0
-    factor, half = int(real), (1 << shift) >> 1
+    return int(real), shift
+
+
+def _curve_input16(call: Call, largest_power: int) -> Callable[[Int64Array], Int64Array]:
+    """int16 codes to positions in the sigmoid table, rounded to nearest."""
+    factor, shift = curve_factor16(call, largest_power)
+    half = (1 << shift) >> 1
     return lambda codes: (codes * factor + half) >> shift
 
 
 def _interpolate(magnitude: Int64Array, bits: int) -> Int64Array:
     """The sigmoid table at magnitude / 2**bits, with `bits` more fraction bits."""
     index = np.minimum(magnitude >> bits, 254)
-    low: Int64Array = _SIGMOID_TABLE[index]
-    high: Int64Array = _SIGMOID_TABLE[index + 1]
+    low: Int64Array = SIGMOID_TABLE[index]
+    high: Int64Array = SIGMOID_TABLE[index + 1]
     return (low << bits) + (magnitude & ((1 << bits) - 1)) * (high - low)
 
 
@@ -225,12 +239,12 @@ def _fixed_point8(
     return compute
 
 
-def _float_table8(
-    call: Call, function: Callable[[Float32Array], Float32Array]
+def float_table8(
+    source: Tensor, output: Tensor, function: Callable[[Float32Array], Float32Array]
 ) -> Callable[[Int64Array], Int64Array]:
     """int8 codes through a float32 function, as TFLite's LUTPopulate rounds it."""
-    scale, zero = call.scalar(call.tensor(0))
-    output_scale, output_zero = call.scalar(call.output)
+    scale, zero = source.q.scalar
+    output_scale, output_zero = output.q.scalar
 
     def compute(codes: Int64Array) -> Int64Array:
         values = function(scale * (codes - zero).astype(np.float32))
@@ -248,13 +262,14 @@ def _float_logistic(x: Float32Array) -> Float32Array:
     return np.float32(1) / (np.float32(1) + exp)
 
 
-def _float_tanh(x: Float32Array) -> Float32Array:
+def float_tanh(x: Float32Array) -> Float32Array:
     return np.tanh(x.astype(np.float64)).astype(np.float32)
 
 
-def _fixed_output(call: Call, int8: tuple[float, int]) -> None:
+def require_fixed_output(op: Op, call: Call) -> None:
     """Refuse an output quantization other than the one that the arithmetic implies."""
     call.integer_activations(0)
+    int8 = (1 / 128, 0) if isinstance(op, ir.Tanh) else (1 / 256, -128)
     wanted = int8 if call.output.dtype is DType.INT8 else (1 / 32768, 0)
     scale, zero = call.scalar(call.output)
     if (float(scale), zero) != wanted:
@@ -267,20 +282,20 @@ def _fixed_output(call: Call, int8: tuple[float, int]) -> None:
 @kernel(ir.Logistic)
 def logistic(op: Op, call: Call) -> Array:
     """Sigmoid; int16 interpolates a table of 256 values."""
-    _fixed_output(call, (1 / 256, -128))
+    require_fixed_output(op, call)
     if call.output.dtype is DType.INT16:
         return map_codes(call, _logistic16(call))
     if call.profile.curve is Curve.FLOAT_TABLE:
-        return map_codes(call, _float_table8(call, _float_logistic))
+        return map_codes(call, float_table8(call.tensor(0), call.output, _float_logistic))
     return map_codes(call, _fixed_point8(call, fixedpoint.logistic, 8, -128))
 
 
 @kernel(ir.Tanh)
 def tanh(op: Op, call: Call) -> Array:
     """Hyperbolic tangent; int16 uses the sigmoid table at twice the input."""
-    _fixed_output(call, (1 / 128, 0))
+    require_fixed_output(op, call)
     if call.output.dtype is DType.INT16:
         return map_codes(call, _tanh16(call))
     if call.profile.curve is Curve.FLOAT_TABLE:
-        return map_codes(call, _float_table8(call, _float_tanh))
+        return map_codes(call, float_table8(call.tensor(0), call.output, float_tanh))
     return map_codes(call, _fixed_point8(call, fixedpoint.tanh, 7, 0))

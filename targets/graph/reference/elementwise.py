@@ -42,7 +42,7 @@ def _by_blocks(call: Call, activation: Activation, compute: Compute) -> Array:
     return result
 
 
-def _sum_multipliers(call: Call) -> tuple[Float64Array, Float64Array, Float64Array]:
+def sum_multipliers(call: Call) -> tuple[Float64Array, Float64Array, Float64Array]:
     """Multipliers of both operands and of the sum, and their precision by profile."""
     double = call.profile.scale_math_of(call.op.kind) is ScaleMath.FLOAT64
     real = np.float64 if double else np.float32
@@ -50,21 +50,21 @@ def _sum_multipliers(call: Call) -> tuple[Float64Array, Float64Array, Float64Arr
         real(call.scalar(tensor)[0]) for tensor in (call.tensor(0), call.tensor(1), call.output)
     )
     twice = real(2) * max(first, second)
-    steps = real(1 << _left_shift(call))
+    steps = real(1 << headroom_bits(call))
     values = (first / twice, second / twice, twice / (steps * output))
     as_arrays = [np.asarray([value], np.float64) for value in values]
     return as_arrays[0], as_arrays[1], as_arrays[2]
 
 
-def _left_shift(call: Call) -> int:
+def headroom_bits(call: Call) -> int:
     """Bits of headroom that operands are raised by, so that they stay within int32."""
     return 15 if call.output.dtype is DType.INT16 else 20
 
 
 def _add_or_sub(call: Call, activation: Activation, sign: int) -> Array:
     call.integer_activations(0, 1)
-    shift, rounding = _left_shift(call), call.profile.rounding_of(call.op.kind)
-    first_real, second_real, sum_real = _sum_multipliers(call)
+    shift, rounding = headroom_bits(call), call.profile.rounding_of(call.op.kind)
+    first_real, second_real, sum_real = sum_multipliers(call)
 
     def compute(first: Int64Array, second: Int64Array) -> Int64Array:
         left = requantize(first << shift, first_real, rounding)

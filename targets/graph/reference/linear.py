@@ -17,7 +17,7 @@ from edgesmith.targets.graph.requantize import (
     wrap_int32,
 )
 
-WEIGHT_TYPES = (DType.INT8, DType.INT4)
+WEIGHT_TYPES = (DType.INT8, DType.INT4, DType.INT2)
 BIAS_TYPES = (DType.INT32, DType.INT64)
 
 
@@ -75,7 +75,9 @@ def weight_scales(call: Call, weight: Tensor, channels: int) -> npt.NDArray[np.f
         UnsupportedError: the weight is not a quantized constant in a known format.
     """
     if weight.dtype not in WEIGHT_TYPES:
-        raise call.refuse(f"weight {weight.name!r} is {weight.dtype}", "use int8 or int4 weights")
+        raise call.refuse(
+            f"weight {weight.name!r} is {weight.dtype}", "use int8, int4 or int2 weights"
+        )
     if weight.quantization is None or weight.quantization.scale.size not in (1, channels):
         raise call.refuse(
             f"weight {weight.name!r} has no scale or neither 1 nor {channels} scales",

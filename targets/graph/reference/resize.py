@@ -15,7 +15,8 @@ FRACTION_BITS = 10
 UNIT = 1 << FRACTION_BITS
 
 
-def _check(op: Resize, call: Call) -> None:
+def require_resizable(op: Resize, call: Call) -> None:
+    """Refuse what the operator does not define."""
     call.integer_activations(0)
     if call.scalar(call.tensor(0)) != call.scalar(call.output):
         raise call.refuse("input and output differ in scale or zero point", "legalize the graph")
@@ -23,7 +24,7 @@ def _check(op: Resize, call: Call) -> None:
         raise call.refuse("align_corners together with half_pixel_centers", "use one of them")
 
 
-def _nearest(size: int, wanted: int, op: ir.ResizeNearest) -> Int64Array:
+def nearest_rows(size: int, wanted: int, op: ir.ResizeNearest) -> Int64Array:
     """Source index of every output index, in the float32 arithmetic of GetNearestNeighbor."""
     corners = op.align_corners and wanted > 1
     scale = np.float32(size - corners) / np.float32(wanted - corners)
@@ -36,13 +37,13 @@ def _nearest(size: int, wanted: int, op: ir.ResizeNearest) -> Int64Array:
 @kernel(ir.ResizeNearest)
 def resize_nearest(op: ir.ResizeNearest, call: Call) -> Array:
     """Copies the nearest source element."""
-    _check(op, call)
+    require_resizable(op, call)
     x = call.value(0)
-    rows, columns = (_nearest(x.shape[2 + i], op.size[i], op) for i in (0, 1))
+    rows, columns = (nearest_rows(x.shape[2 + i], op.size[i], op) for i in (0, 1))
     return x[:, :, rows][:, :, :, columns]
 
 
-def _bilinear(
+def bilinear_rows(
     size: int, wanted: int, op: ir.ResizeBilinear
 ) -> tuple[Int64Array, Int64Array, Int64Array]:
     """Lower and upper source index and the upper one's weight in 1/1024 of every output index."""
@@ -61,10 +62,10 @@ def _bilinear(
 @kernel(ir.ResizeBilinear)
 def resize_bilinear(op: ir.ResizeBilinear, call: Call) -> Array:
     """Weighted sum of four neighbours, rounded half away from zero."""
-    _check(op, call)
+    require_resizable(op, call)
     x = call.value(0)
-    top, bottom, down = _bilinear(x.shape[2], op.size[0], op)
-    left, right, along = _bilinear(x.shape[3], op.size[1], op)
+    top, bottom, down = bilinear_rows(x.shape[2], op.size[0], op)
+    left, right, along = bilinear_rows(x.shape[3], op.size[1], op)
     down, along = down[:, None, None], along[:, None]
     result = np.empty((len(x), *call.output.shape), call.output.dtype.numpy)
     for block in sample_blocks(len(x), call.output.elements):

@@ -28,9 +28,8 @@ DIFFERENCE_BITS = 5  # integer bits of an input difference before exp
 SUM_BITS = 12  # integer bits of the sum of exponentials
 
 
-@kernel(ir.Softmax)
-def softmax(op: ir.Softmax, call: Call) -> Array:
-    """exp(beta * (x - max)) / sum; int8 on gemmlowp's exp, int16 on interpolated tables."""
+def require_fixed_output(call: Call) -> None:
+    """Refuse an output quantization other than the one that the arithmetic implies."""
     call.integer_activations(0)
     dtype = call.output.dtype
     wanted = (1 / 256, -128) if dtype is DType.INT8 else (1 / 32768, 0)
@@ -40,6 +39,13 @@ def softmax(op: ir.Softmax, call: Call) -> Array:
             f"output scale {scale} and zero point {zero}, not {wanted[0]} and {wanted[1]}",
             "legalize the graph, which requantizes afterwards",
         )
+
+
+@kernel(ir.Softmax)
+def softmax(op: ir.Softmax, call: Call) -> Array:
+    """exp(beta * (x - max)) / sum; int8 on gemmlowp's exp, int16 on interpolated tables."""
+    require_fixed_output(call)
+    dtype = call.output.dtype
     input_scale, _ = call.scalar(call.tensor(0))
     real, beta = np.float64(input_scale), np.float64(np.float32(op.beta))
     if dtype is DType.INT8:
@@ -60,8 +66,8 @@ def leading_zeros(values: Int64Array) -> Int64Array:
     return 32 - exponent.astype(np.int64)
 
 
-def _softmax8(scale: np.float64, beta: np.float64) -> Callable[[Int64Array], Int64Array]:
-    """int8 rows: codes from differences to the row's maximum."""
+def exponential8(scale: np.float64, beta: np.float64) -> Callable[[Int64Array], Int64Array]:
+    """exp in Q0.31 from differences of int8 codes, zero where they are too far apart."""
     real = min(float(beta * scale) * (1 << (31 - DIFFERENCE_BITS)), (1 << 31) - 1.0)
     by = quantize_multiplier(real)
     shift = int(by.shift[0])
@@ -72,16 +78,24 @@ def _softmax8(scale: np.float64, beta: np.float64) -> Callable[[Int64Array], Int
         counts = differences >= -radius
         inside = np.where(counts, differences, 0)
         scaled = high_mul(wrap_int32(inside << shift), by.multiplier)
-        exp = exp_on_negative_values(scaled, DIFFERENCE_BITS)
-        total = np.where(counts, rounding_divide_by_pot(exp, SUM_BITS), 0).sum(
-            axis=-1, keepdims=True
-        )
+        return np.where(counts, exp_on_negative_values(scaled, DIFFERENCE_BITS), 0)
+
+    return compute
+
+
+def _softmax8(scale: np.float64, beta: np.float64) -> Callable[[Int64Array], Int64Array]:
+    """int8 rows: codes from differences to the row's maximum."""
+    exponential = exponential8(scale, beta)
+
+    def compute(differences: Int64Array) -> Int64Array:
+        exp = exponential(differences)
+        total = rounding_divide_by_pot(exp, SUM_BITS).sum(axis=-1, keepdims=True)
         headroom = leading_zeros(total)
         fraction = (total << headroom) - (1 << 31)
         reciprocal = one_over_one_plus_x(fraction)
         exponent = SUM_BITS - headroom + 31 - 8
         codes = rounding_divide_by_pot(high_mul(exp, reciprocal), exponent) - 128
-        return np.where(counts, saturate(codes, -128, 127), -128)
+        return saturate(codes, -128, 127)
 
     return compute
 
@@ -111,13 +125,14 @@ def _table16(
 
 
 @cache
-def _tables16(real: np.dtype[np.floating]) -> tuple[Int64Array, Int64Array]:
+def tables16(real: np.dtype[np.floating]) -> tuple[Int64Array, Int64Array]:
     """exp over [-10, 0] and 1 / (1 + x) over [0, 1]."""
     reciprocal = _table16(lambda x: 1.0 / (1.0 + x), 0.0, 1.0, real)
     return _table16(np.exp, -10.0, 0.0, real), reciprocal
 
 
-def _lookup16(values: Int64Array, table: Int64Array) -> Int64Array:
+def lookup16(values: Int64Array, table: Int64Array) -> Int64Array:
+    """A table of 513 samples, one per 128 codes, interpolated at int16 codes (LUTLookup)."""
     index = 256 + (values >> 7)
     base: Int64Array = table[index]
     slope: Int64Array = table[index + 1] - base
@@ -128,19 +143,19 @@ def _softmax16(
     scale: np.float64, beta: np.float64, math: ScaleMath
 ) -> Callable[[Int64Array], Int64Array]:
     """int16 rows: codes from differences to the row's maximum."""
-    exp_table, reciprocal_table = _tables16(
+    exp_table, reciprocal_table = tables16(
         np.dtype(np.float64 if math is ScaleMath.FLOAT64 else np.float32)
     )
     by = quantize_multiplier(scale * beta / (10.0 / 65535.0))
 
     def compute(differences: Int64Array) -> Int64Array:
         scaled = multiply_double_rounding(differences, by) + 32767
-        exp = _lookup16(saturate(scaled, -32768, 32767), exp_table)
+        exp = lookup16(saturate(scaled, -32768, 32767), exp_table)
         total = exp.sum(axis=-1, keepdims=True)
         headroom = leading_zeros(total)
         shifted = ((total << (headroom - 1)) + (1 << 13)) >> 14
         centred = saturate(shifted - ((1 << 15) + (1 << 16)), -32768, 32767)
-        reciprocal = _lookup16(centred, reciprocal_table)
+        reciprocal = lookup16(centred, reciprocal_table)
         right = 31 - headroom
         codes = (exp * reciprocal + (np.int64(1) << (right - 1))) >> right
         return saturate(codes, 0, 32767)

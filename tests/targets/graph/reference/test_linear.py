@@ -192,7 +192,7 @@ def test_weight_zero_point_is_refused(case: Case) -> None:
         execute(graph.with_tensors(shifted), inputs, PROFILES["tflite-micro"])
 
 
-@pytest.mark.parametrize("dtype", [DType.INT16, DType.UINT8, DType.INT2])
+@pytest.mark.parametrize("dtype", [DType.INT16, DType.UINT8, DType.INT32])
 def test_weight_of_another_type_is_refused(dtype: DType) -> None:
     codes = np.ones((2, 4), dtype.numpy)
     weight = Tensor("weight", (2, 4), dtype, Quantization.per_tensor(1.0), codes)

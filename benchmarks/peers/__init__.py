@@ -1,0 +1,1 @@
+"""Engines that benchmarks stand beside: how to run them here, and what was found elsewhere."""

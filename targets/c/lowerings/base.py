@@ -1,0 +1,93 @@
+"""How a lowering is registered and found.
+
+A lowering is a function from an operator to one `Call`, for one kind of operator and
+one set of kernels. A core with special kernels tries those first; a lowering that does
+not cover an operator returns `Declined` with the reason, and the portable one, which
+covers all that a target's description admits, takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from edgesmith.pipeline.errors import TargetUnsupportedError
+from edgesmith.targets.c.program import Call, KernelSet
+from edgesmith.targets.graph.ir import Graph, Op, Tensor
+from edgesmith.targets.graph.reference import PROFILES, Profile
+
+
+@dataclass(frozen=True)
+class Declined:
+    """Why a set of kernels does not take an operator."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an operator is lowered.
+
+    `scratch_bytes` bounds the scratch of one call where a lowering can trade it for time;
+    None does not.
+    """
+
+    graph: Graph
+    kernels: KernelSet
+    scratch_bytes: int | None = None
+    profile: Profile = field(default_factory=lambda: PROFILES["tflite-micro"])
+
+    def tensor(self, name: str) -> Tensor:
+        return self.graph[name]
+
+    def operand(self, op: Op, position: int) -> Tensor | None:
+        """The operator's input tensor, None where it is absent."""
+        if position >= len(op.inputs) or not op.inputs[position]:
+            return None
+        return self.graph[op.inputs[position]]
+
+    def unsupported(self, op: Op, reason: str) -> TargetUnsupportedError:
+        """The error for an operator that no kernel takes."""
+        return TargetUnsupportedError(
+            f"{op.kind} {op.name!r} {reason}",
+            fix="choose another format for this operator, or another target",
+        )
+
+
+Kind = TypeVar("Kind", bound=Op)
+Lowering = Callable[[Kind, Site], "Call | Declined"]
+
+_LOWERINGS: dict[tuple[type[Op], KernelSet], Lowering[Op]] = {}
+
+
+def lowers(
+    *kinds: type[Kind], kernels: KernelSet = KernelSet.PORTABLE
+) -> Callable[[Lowering[Kind]], Lowering[Kind]]:
+    """Register a lowering for operator kinds on a set of kernels."""
+
+    def register(lowering: Lowering[Kind]) -> Lowering[Kind]:
+        for kind in kinds:
+            _LOWERINGS[kind, kernels] = cast("Lowering[Op]", lowering)
+        return lowering
+
+    return register
+
+
+def lower_op(op: Op, site: Site) -> Call:
+    """The call that computes one operator, by the best kernels that take it.
+
+    Raises:
+        TargetUnsupportedError: none does; the reasons are in the message.
+    """
+    reasons = []
+    for kernels in dict.fromkeys((site.kernels, KernelSet.PORTABLE)):
+        lowering = _LOWERINGS.get((type(op), kernels))
+        if lowering is None:
+            continue
+        call = lowering(op, site)
+        if isinstance(call, Call):
+            return call
+        reasons.append(f"{kernels.value} kernels: {call.reason}")
+    why = "; ".join(reasons) or "none is written for it"
+    raise site.unsupported(op, f"has no C kernel ({why})")

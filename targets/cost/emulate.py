@@ -1,0 +1,175 @@
+"""Measuring a batch of layers in the emulator: instructions, cycles, flash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from edgesmith.pipeline.cache import write_atomically
+from edgesmith.pipeline.diskfaults import cache_errors
+from edgesmith.pipeline.execution import execute_plan
+from edgesmith.pipeline.values import BuildPlan, Command, Kind
+from edgesmith.targets.cost.base import Figure
+from edgesmith.targets.cost.batch import Together, together
+from edgesmith.targets.cost.layers import Layer
+from edgesmith.targets.cost.table import LayerRecord
+from edgesmith.targets.mcu.counting import InstructionCount
+from edgesmith.targets.mcu.cycles import TIMINGS, CycleEstimate, Cycles, estimate
+from edgesmith.targets.mcu.elf import FlashMap, flash_map
+from edgesmith.targets.mcu.emulator import Emulation, Firmware, TensorType, run
+from edgesmith.targets.mcu.facts import Core
+from edgesmith.targets.mcu.histogram import disassemble
+from edgesmith.targets.mcu.toolchain import (
+    BARE_ELF,
+    FIRMWARE,
+    GCC,
+    HARNESS_ELF,
+    FirmwareOptions,
+    firmware_plan,
+)
+
+SAMPLES = 4
+OPTIONS = FirmwareOptions(trace=False)
+OVERHEAD = "overhead"
+"""The key of the record of what an image and an inference cost beside their layers."""
+
+_LAYER_SYMBOL = re.compile(r"model_(?:layer|arguments)_(\d+)")
+_CALL_BYTES = 4  # of the branch to a layer in model_invoke
+_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """Where batches are measured.
+
+    Args:
+        objects: a folder for compiled kernels; None compiles them every time.
+    """
+
+    core: Core
+    objects: Path | None = None
+
+    def measure(
+        self, layers: Sequence[Layer], known: Mapping[str, dict[str, int]]
+    ) -> tuple[LayerRecord, ...]:
+        """Build and run layers as one program; a record each.
+
+        Args:
+            known: kernel -> its code, of kernels that need not be linked again.
+
+        Raises:
+            ToolMissingError, ToolFailedError: as building and running raise them.
+        """
+        with self._run(layers, known) as ran:
+            return tuple(ran.record(number) for number in range(len(layers)))
+
+    def overhead(self, layer: Layer) -> LayerRecord:
+        """What a program costs beside its one layer: instructions of the wiring, flash."""
+        with self._run((layer,), {}) as ran:
+            return ran.overhead()
+
+    def _run(self, layers: Sequence[Layer], known: Mapping[str, dict[str, int]]) -> _Run:
+        batch = together(layers, self.core.kernels)
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesmith-cost-")))
+            self._build(batch, folder)
+            firmware = Firmware.in_folder(folder, self.core, OPTIONS.prefix)
+            outputs = [TensorType("uint8", (batch.output_bytes,))]
+            inputs = [random_bytes(batch.input_bytes)]
+            emulation = run(firmware, inputs, outputs, count=True, timeout_s=_TIMEOUT_S)
+            assert emulation.profile is not None
+            code = disassemble(folder / HARNESS_ELF, self.core)
+            cycles = estimate(emulation.profile, code, TIMINGS[self.core.timing])
+            image = flash_map(folder / BARE_ELF, OPTIONS.prefix)
+            kernels = dict(known)
+            for layer in layers:
+                if layer.kernel not in kernels:
+                    kernels[layer.kernel] = self._code(layer, folder)
+            stack.pop_all()
+            return _Run(batch, emulation, cycles, image, kernels, folder)
+
+    def _build(self, batch: Together, folder: Path) -> None:
+        plan = firmware_plan(batch.library.files, self.core, OPTIONS)
+        if self.objects is None:
+            execute_plan(plan, folder)
+            return
+        kept = {command: self._kept(command, plan) for command in plan.commands}
+        missing = []
+        for command, path in kept.items():
+            if path is not None and path.is_file():
+                place = folder / command.arguments[-1]
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(path.read_bytes())
+            else:
+                missing.append(command)
+        execute_plan(replace(plan, commands=tuple(missing)), folder)
+        with cache_errors(self.objects):
+            for command in missing:
+                path = kept[command]
+                if path is not None:
+                    write_atomically(path, (folder / command.arguments[-1]).read_bytes())
+
+    def _kept(self, command: Command, plan: BuildPlan) -> Path | None:
+        """Where the object of a compiler call is kept: of all but the batch's own files."""
+        assert self.objects is not None
+        if "-c" not in command.arguments:
+            return None
+        source = command.arguments[command.arguments.index("-c") + 1]
+        own = {"model.c", "model_data.c"}
+        includes_model = source in own or b'#include "model.h"' in plan.files[source]
+        if includes_model:
+            return None
+        headers = (name for name in plan.files if name.endswith(".h"))
+        used = sorted(name for name in headers if not name.startswith("model"))
+        digest = hashlib.sha256(repr(command.arguments).encode())
+        for name in (source, *used):
+            digest.update(name.encode() + b"\0" + hashlib.sha256(plan.files[name]).digest())
+        return self.objects / f"{digest.hexdigest()}.o"
+
+    def _code(self, layer: Layer, folder: Path) -> dict[str, int]:
+        """The flash of a kernel alone: what linking it, and nothing else, keeps."""
+        objects = [
+            f"{FIRMWARE}/{Path(source).stem}.o" for source in layer.call.sources
+        ]
+        function = f"{OPTIONS.prefix}_{layer.call.function}"
+        entry = ("-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{function}")
+        script = ("-T", f"{FIRMWARE}/link.ld")
+        elf = f"{FIRMWARE}/kernel.elf"
+        flags = self.core.compile_flags()
+        command = Command((GCC.name, *flags, *entry, *script, *objects, "-o", elf), _TIMEOUT_S)
+        execute_plan(BuildPlan({}, (command,)), folder)
+        return _code_in(flash_map(folder / elf, OPTIONS.prefix))
+
+
+def _code_in(image: FlashMap) -> dict[str, int]:
+    """Symbol -> bytes in flash; aliases count once."""
+    found: dict[int, tuple[str, int]] = {}
+    for symbol in image.symbols:
+        if symbol.section in image.flash and symbol.bytes:
+            found[symbol.address] = (symbol.name, symbol.bytes)
+    return dict(found.values())
+
+
+def random_bytes(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """[SAMPLES, count]; more bytes begin with the same ones."""
+    rows = [np.random.default_rng([sample, 0xC057]).bytes(count) for sample in range(SAMPLES)]
+    return np.stack([np.frombuffer(row, np.uint8) for row in rows])
+
+
+def _counted(count: InstructionCount) -> Figure:
+    return Figure(
+        count.mean, "instructions", Kind.SIMULATED, count.samples, count.low, count.high
+    )
+
+
+def _estimated(cycles: Cycles, samples: int) -> Figure:
+    return Figure(
+        cycles.nominal, "cycles", Kind.ESTIMATED, samples, cycles.low, cycles.high
+    )

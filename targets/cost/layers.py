@@ -1,0 +1,227 @@
+"""Generated calls as cost entries: what decides how long a kernel runs, as a key.
+
+The key is made from the lowered call, so it distinguishes exactly the variants that lowerings
+choose. Integers that only enter arithmetic (multipliers, zero points, clamps) are reduced to
+what a kernel may branch on: recalibrated layers share an entry. `_ARITHMETIC` lists them per
+argument struct; every field that it does not list is in the key as it stands, which costs
+entries but never gives a wrong one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from edgesmith.pipeline.spec import canonical_json
+from edgesmith.targets.c.memory.lifetimes import span
+from edgesmith.targets.c.program import Array, Call, Program, Role, Struct, Value
+from edgesmith.targets.c.text import arrays_in
+
+_INCLUDE = re.compile(r'^#include "(es_\w+\.h)"', re.MULTILINE)
+_LIMITS = {-128, 127, -32768, 32767}
+_KEPT_BITS = 3
+
+
+def _nothing(value: int) -> Any:
+    del value
+
+
+def _sign(value: int) -> Any:
+    return (value > 0) - (value < 0)
+
+
+def _coarse(value: int) -> Any:
+    """The leading bits: values within an eighth of each other share a key."""
+    dropped = max(value.bit_length() - _KEPT_BITS, 0)
+    return value >> dropped << dropped
+
+
+def _magnitude(value: int) -> Any:
+    return value.bit_length()
+
+
+_SCALED = "multiplier:nothing shift:sign zero:nothing low:limit high:limit"
+_ARITHMETIC: Mapping[str, str] = {
+    "es_addend": "zero:nothing multiplier:nothing shift:sign",
+    "es_add_args": _SCALED,
+    "es_add_affine_s8_args": "slope_a:nothing slope_b:nothing offset:nothing",
+    "es_mul_args": f"zero_a:nothing zero_b:nothing {_SCALED}",
+    "es_clamp_args": "low:limit high:limit",
+    "es_rescale_args": f"in_zero:nothing {_SCALED}",
+    "es_matmul_args": f"x_zero:sign y_zero:sign {_SCALED}",
+    "es_tail": "zero:nothing low:limit high:limit shift:signs",
+    "es_conv_s8_args": "in_zero:nothing",
+    "es_conv_s16_args": "in_zero:nothing",
+    "es_depthwise_s8_args": "in_zero:nothing",
+    "es_depthwise_s16_args": "in_zero:nothing",
+    "es_layer_norm_args": "epsilon:magnitude shift:nothing low:limit high:limit",
+    "es_pool_args": "low:limit high:limit",
+    "es_mean_args": f"offset:nothing {_SCALED}",
+    "es_softmax_s8_args": "entries:coarse table:coarse-size",
+    "es_softmax_s16_args": "multiplier:nothing shift:sign exp:size reciprocal:size",
+    "es_lookup_s8_args": "table:size",
+    "es_lookup_s8_s16_args": "table:size",
+    "es_interpolate_s16_args": "table:size",
+    "es_curve_s16_args": "table:size factor:magnitude half:nothing half_negative:nothing "
+    "ceiling:nothing up:nothing mirror:nothing",
+    "es_pad_args": "value:nothing",
+    "es_dsp_outputs": "low:limit high:limit",
+    "es_dsp_conv_args": "zero:nothing",
+    "es_dsp_depthwise_args": "zero:nothing",
+    "es_mve_tail": "zero:nothing low:limit high:limit",
+    "es_mve_conv_args": "in_zero:nothing",
+    "es_mve_depthwise_args": "in_zero:nothing",
+}
+_REDUCTIONS: Mapping[str, Callable[[int], Any]] = {
+    "nothing": _nothing,
+    "sign": _sign,
+    "coarse": _coarse,
+    "magnitude": _magnitude,
+}
+
+
+def reductions_of(type_name: str) -> dict[str, str]:
+    """Field -> how it is reduced, of an argument struct."""
+    pairs = (each.split(":") for each in _ARITHMETIC.get(type_name, "").split())
+    return {name: how for name, how in pairs}
+
+
+def arithmetic_fields() -> Iterator[tuple[str, str]]:
+    """Every struct and field that keys hold in part only."""
+    for type_name in _ARITHMETIC:
+        for name in reductions_of(type_name):
+            yield type_name, name
+
+
+def _described(value: Value) -> Any:
+    if isinstance(value, Array):
+        return _array(value, "size" if value.role is not Role.TABLE else "content")
+    if isinstance(value, Struct):
+        return _struct(value)
+    if isinstance(value, Sequence):
+        return [_described(each) for each in value]
+    return int(value)
+
+
+def _array(array: Array, how: str) -> Any:
+    size = _coarse(array.data.size) if how == "coarse-size" else array.data.size
+    found: dict[str, Any] = {"type": array.data.dtype.name, "size": size}
+    if how == "signs":  # a kernel may branch on the direction of every channel's shift
+        found["signs"] = sorted({int(each >= 0) for each in np.unique(array.data)})
+    if how == "content":  # tables of positions steer loops
+        found["content"] = hashlib.sha256(array.data.tobytes()).hexdigest()
+    return found
+
+
+def _struct(struct: Struct) -> dict[str, Any]:
+    reductions = reductions_of(struct.type_name)
+    values = dict(struct.fields)
+    zero = values.get("zero", 0)
+    found: dict[str, Any] = {"struct": struct.type_name}
+    for name, value in struct.fields:
+        how = reductions.get(name)
+        if how is None:
+            found[name] = _described(value)
+        elif isinstance(value, Array):
+            found[name] = _array(value, how)
+        elif how == "limit":  # limits of requantized codes are stored less the zero point
+            assert isinstance(value, int) and isinstance(zero, int)
+            found[name] = value in _LIMITS or value + zero in _LIMITS
+        else:
+            assert isinstance(value, int)
+            found[name] = _REDUCTIONS[how](value)
+    return found
+
+
+@cache
+def kernel_digest(sources: tuple[str, ...]) -> str:
+    """SHA-256 over kernel files and all headers that they include."""
+    folder = files("edgesmith.targets.c").joinpath("kernels")
+    texts = {path: folder.joinpath(path).read_bytes() for path in sources}
+    waiting = list(texts.values())
+    while waiting:
+        for name in _INCLUDE.findall(waiting.pop().decode()):
+            if name not in texts:
+                texts[name] = folder.joinpath("include", name).read_bytes()
+                waiting.append(texts[name])
+    digest = hashlib.sha256()
+    for name in sorted(texts):
+        digest.update(name.encode() + b"\0" + hashlib.sha256(texts[name]).digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An activation of a call: its bytes, and its address modulo 4."""
+
+    bytes: int
+    misalignment: int
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One call, with what it needs to run alone.
+
+    Args:
+        reads: per tensor that it reads, an operand in the arena or a constant in flash.
+        description: what the key is made of, JSON-ready.
+    """
+
+    call: Call
+    reads: tuple[Operand | Array, ...]
+    writes: tuple[Operand, ...]
+    description: dict[str, Any]
+    key: str
+
+    @property
+    def kernel(self) -> str:
+        """Names the code that runs: the function and the text of its files."""
+        return f"{self.call.function} {self.description['kernels']}"
+
+    def arrays(self) -> Iterator[Array]:
+        """Every constant of the layer."""
+        yield from arrays_in(self.call.arguments)
+        yield from (each for each in self.reads if isinstance(each, Array))
+
+    @property
+    def constant_bytes(self) -> int:
+        """Weights, biases, requantization parameters and tables, in flash; equal ones once."""
+        unique = {(a.data.dtype.name, a.data.tobytes()): a.data.nbytes for a in self.arrays()}
+        return sum(unique.values())
+
+
+def layers_of(program: Program) -> tuple[Layer, ...]:
+    """The calls of a program, in order."""
+    return tuple(_layer(program, call) for call in program.calls)
+
+
+def _layer(program: Program, call: Call) -> Layer:
+    def operand(name: str) -> Operand:
+        place = span(program, name)
+        return Operand(place.end - place.start, place.start % 4)
+
+    reads = tuple(
+        program.constants[name] if name in program.constants else operand(name)
+        for name in call.reads
+    )
+    writes = tuple(operand(name) for name in call.writes)
+    description = {
+        "function": call.function,
+        "kernels": kernel_digest(call.sources),
+        "arguments": _struct(call.arguments),
+        "reads": [
+            _array(each, "size") if isinstance(each, Array) else [each.bytes, each.misalignment]
+            for each in reads
+        ],
+        "writes": [[each.bytes, each.misalignment] for each in writes],
+        "scratch": call.scratch_bytes,
+    }
+    key = hashlib.sha256(canonical_json(description).encode()).hexdigest()
+    return Layer(call, reads, writes, description, key)

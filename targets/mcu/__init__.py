@@ -1,0 +1,1 @@
+"""Microcontroller targets: tool chain, emulator, instruction counts, boards."""

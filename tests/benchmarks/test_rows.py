@@ -1,0 +1,61 @@
+"""What every benchmark writes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.benchmarks.loading import benchmark
+
+rows = benchmark("rows")
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(value=FINITE, goal=FINITE)
+def test_a_goal_that_is_reached_exactly_is_met_in_both_directions(
+    value: float, goal: float
+) -> None:
+    lower = rows.Row("figure", value, "", goal=goal)
+    higher = rows.Row("figure", value, "", goal=goal, better="higher")
+    assert lower.met == (value <= goal)
+    assert higher.met == (value >= goal)
+
+
+def test_what_is_no_number_meets_nothing() -> None:
+    assert not rows.Row("figure", math.nan, "").met
+
+
+@pytest.mark.parametrize(("value", "met"), [(0.0, True), (1.0, False)])
+def test_published_rows_are_a_file_and_a_verdict(
+    value: float,
+    met: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    row = rows.Row("network: bytes that differ", value, "bytes", "simulated", goal=0)
+    assert rows.publish("trial", [row], {"emulator": "7.2"}) is met
+    document = json.loads((tmp_path / "trial.json").read_text())
+    assert document["versions"]["emulator"] == "7.2"
+    assert document["versions"]["numpy"] != "absent"
+    (written,) = document["rows"]
+    assert (written["kind"], written["goal"], written["met"]) == ("simulated", 0, met)
+    shown = capsys.readouterr().out
+    assert "network: bytes that differ" in shown
+    assert ("NO" in shown) is not met
+
+
+def test_large_figures_are_shown_to_the_last_digit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    rows.publish("trial", [rows.Row("instructions", 22_764_363, "", goal=22_764_280)])
+    shown = capsys.readouterr().out
+    assert "22,764,363" in shown
+    assert "22,764,280" in shown

@@ -1,0 +1,318 @@
+"""Runs calls of C kernels on the host under the address and undefined-behaviour sanitizers.
+
+One program per set of kernels: it reads calls from standard input (which function, its
+arguments as bytes, operands, sizes of results) and writes the results. Structs are laid out
+here from the kernels' own headers, so a field that a lowering forgets, renames or moves is
+found before anything runs. Operands end where their allocation ends.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesmith.targets.c.program import Array, Call, Struct, Value
+
+KERNELS = Path(__file__).parents[3] / "targets" / "c" / "kernels"
+INCLUDE = KERNELS / "include"
+FLAGS = (
+    *("-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-O1", "-g"),
+    *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+)
+MOST_POINTERS = 11
+GUARD_CODE = 0xA5  # what results and scratch hold before a call
+
+Codes = npt.NDArray[np.generic]
+
+_STRUCT = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_DEFINE = re.compile(r"#define (\w+) (\d+)$", re.MULTILINE)
+_DECLARATION = re.compile(r"(?:const )?(\w+) (.+)", re.DOTALL)
+_NAME = re.compile(r"(\*?)(?:const )?(\w+)(?:\[([\w +]+)\])?")
+_INTEGER = re.compile(r"(u?)int(8|16|32|64)_t")
+
+
+@dataclass(frozen=True)
+class _Field:
+    name: str
+    type_name: str
+    pointer: bool
+    count: int | None
+
+
+@cache
+def _headers() -> str:
+    return _COMMENT.sub("", "\n".join(p.read_text() for p in sorted(INCLUDE.glob("es_*.h"))))
+
+
+@cache
+def fields_of(type_name: str) -> tuple[_Field, ...]:
+    """The fields of a struct of the kernels' headers."""
+    bodies = {name: body for body, name in _STRUCT.findall(_headers())}
+    sizes = {name: int(value) for name, value in _DEFINE.findall(_headers())}
+    return tuple(_fields(bodies[type_name], sizes))
+
+
+@dataclass
+class Layout:
+    """Structs as bytes, for pointers of `pointer_bytes`."""
+
+    pointer_bytes: int = 8
+    blob: bytearray = field(default_factory=bytearray)
+    pointers: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def alignment(self, entry: _Field) -> int:
+        if entry.pointer:
+            return self.pointer_bytes
+        integer = _INTEGER.fullmatch(entry.type_name)
+        if integer:
+            return int(integer[2]) // 8
+        return max(self.alignment(inner) for inner in fields_of(entry.type_name))
+
+    def size(self, entry: _Field) -> int:
+        integer = _INTEGER.fullmatch(entry.type_name)
+        if entry.pointer or integer:
+            return self.alignment(entry) * (entry.count or 1)
+        return self.struct_size(entry.type_name) * (entry.count or 1)
+
+    def struct_size(self, type_name: str) -> int:
+        end = 0
+        for entry in fields_of(type_name):
+            end += -end % self.alignment(entry) + self.size(entry)
+        return end + -end % max(self.alignment(entry) for entry in fields_of(type_name))
+
+    def write(self, value: Struct) -> None:
+        """Append a struct; arrays are noted in `pointers` with the offset of their address."""
+        expected = fields_of(value.type_name)
+        assert [entry.name for entry in expected] == [name for name, _ in value.fields], value
+        start = len(self.blob)
+        for entry, (_, content) in zip(expected, value.fields, strict=True):
+            self.blob += bytes(-len(self.blob) % self.alignment(entry))
+            self._write_field(entry, content)
+        self.blob += bytes(start + self.struct_size(value.type_name) - len(self.blob))
+
+    def _write_field(self, entry: _Field, content: Value) -> None:
+        if isinstance(content, Array):
+            assert entry.pointer
+            assert f"{content.data.dtype.name}_t" == entry.type_name, entry
+            self.pointers.append((len(self.blob), content.data.tobytes()))
+            self.blob += bytes(self.pointer_bytes)
+        elif isinstance(content, Struct):
+            assert content.type_name == entry.type_name, entry
+            self.write(content)
+        elif isinstance(content, Sequence):
+            assert entry.count == len(content), entry
+            for each in content:
+                self._write_field(_Field(entry.name, entry.type_name, False, None), each)
+        else:
+            integer = _INTEGER.fullmatch(entry.type_name)
+            assert integer, entry
+            self.blob += int(content).to_bytes(
+                int(integer[2]) // 8, "little", signed=not integer[1]
+            )
+
+
+def _fields(body: str, sizes: Mapping[str, int]) -> Iterator[_Field]:
+    for declaration in filter(None, (part.strip() for part in body.split(";"))):
+        matched = _DECLARATION.fullmatch(declaration)
+        assert matched, declaration
+        for item in matched[2].split(","):
+            name = _NAME.fullmatch(item.strip())
+            assert name, declaration
+            count = name[3] and sum(
+                int(sizes.get(part.strip(), part)) for part in name[3].split("+")
+            )
+            yield _Field(name[2], matched[1], bool(name[1]), count or None)
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One call with its operands; `over` is the operand that the result lies over, if any."""
+
+    call: Call
+    reads: tuple[Codes, ...]
+    result: np.dtype[np.generic]
+    shape: tuple[int, ...]
+    over: int | None = None
+
+
+def encode(requests: Sequence[Request], functions: Sequence[str], pointer_bytes: int = 8) -> bytes:
+    """The bytes that the program reads."""
+    parts = []
+    for request in requests:
+        layout = Layout(pointer_bytes)
+        layout.write(request.call.arguments)
+        header = [functions.index(request.call.function), len(layout.blob), len(layout.pointers)]
+        parts += [_words(*header), bytes(layout.blob)]
+        for offset, data in layout.pointers:
+            parts += [_words(offset, len(data)), data]
+        parts.append(_words(len(request.reads)))
+        for codes in request.reads:
+            parts += [_words(codes.nbytes), codes.tobytes()]
+        size = int(np.prod(request.shape)) * request.result.itemsize
+        over, distance = -1, 0
+        if request.over is not None:
+            over = request.over
+            distance = request.call.overlaps[request.call.reads[over]].distance
+        parts.append(_words(size, request.call.scratch_bytes, over, distance))
+    return b"".join(parts)
+
+
+def _words(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}i", *values)
+
+
+def decode(data: bytes, requests: Sequence[Request]) -> list[Codes]:
+    """Results of the calls, by the shapes asked for."""
+    found, at = [], 0
+    for request in requests:
+        count = int(np.prod(request.shape))
+        result = np.frombuffer(data, request.result, count, at).reshape(request.shape)
+        found.append(result)
+        at += result.nbytes
+    assert at == len(data)
+    return found
+
+
+def main_text(functions: Sequence[str]) -> str:
+    """The program that runs calls."""
+    # Declared without parameters, since all are called through one table.
+    declared = "\n".join(f"void {name}(void);" for name in functions)
+    cases = "\n".join(_case(count) for count in range(1, MOST_POINTERS + 1))
+    table = ", ".join(functions)
+    return _MAIN % {"declared": declared, "table": table, "cases": cases, "guard": GUARD_CODE}
+
+
+def _case(count: int) -> str:
+    types = ", ".join(["const void *"] * (count + 1))
+    values = ", ".join(["a", *(f"p[{index}]" for index in range(count))])
+    return f"    case {count}: ((void (*)({types}))f)({values}); break;"
+
+
+_MAIN = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+typedef void (*any)(void);
+%(declared)s
+static any const table[] = {%(table)s};
+static FILE *from, *to;
+static void take(void *data, size_t size)
+{
+    if (size && fread(data, 1, size, from) != size) exit(3);
+}
+static int32_t word(void)
+{
+    int32_t value;
+    if (fread(&value, 1, 4, from) != 4) exit(3);
+    return value;
+}
+static void *fresh(size_t size)
+{
+    void *data = malloc(size ? size : 1);
+    if (!data) exit(4);
+    memset(data, %(guard)d, size);
+    return data;
+}
+static void invoke(any f, const void *a, const void **p, int count)
+{
+    switch (count) {
+%(cases)s
+    default: exit(5);
+    }
+}
+static void one(int32_t index)
+{
+    size_t size = (size_t)word();
+    int32_t arrays = word();
+    void *owned[64];
+    int held = 0;
+    char *arguments = owned[held++] = fresh(size);
+    take(arguments, size);
+    for (; arrays > 0; --arrays) {
+        int32_t offset = word();
+        size_t bytes = (size_t)word();
+        void *data = owned[held++] = fresh(bytes);
+        take(data, bytes);
+        memcpy(arguments + offset, &data, sizeof data);
+    }
+    const void *p[16];
+    char *operand[16];
+    size_t sizes[16];
+    int count = word();
+    for (int i = 0; i < count; ++i) {
+        sizes[i] = (size_t)word();
+        p[i] = operand[i] = owned[held++] = fresh(sizes[i]);
+        take(operand[i], sizes[i]);
+    }
+    size_t bytes = (size_t)word(), scratch = (size_t)word();
+    int32_t over = word(), distance = word();
+    size_t before = distance < 0 ? (size_t)-distance : 0, after = distance > 0 ? (size_t)distance : 0;
+    size_t both = before + bytes;
+    if (over >= 0 && after + sizes[over] > both) both = after + sizes[over];
+    char *whole = owned[held++] = fresh(over >= 0 ? both : bytes);
+    char *out = over >= 0 ? whole + before : whole;
+    if (over >= 0) {
+        for (int i = 0; i < count; ++i) {
+            if (i == over || (sizes[i] == sizes[over] && !memcmp(operand[i], operand[over], sizes[i]))) {
+                p[i] = whole + after;
+            }
+        }
+        memcpy(whole + after, operand[over], sizes[over]);
+    }
+    p[count++] = out;
+    if (scratch) p[count++] = owned[held++] = fresh(scratch);
+    invoke(table[index], arguments, p, count);
+    if (bytes && fwrite(out, 1, bytes, to) != bytes) exit(6);
+    while (held > 0) free(owned[--held]);
+}
+int main(int argc, char **argv)
+{
+    from = argc > 2 ? fopen(argv[1], "rb") : stdin;
+    to = argc > 2 ? fopen(argv[2], "wb") : stdout;
+    if (!from || !to) return 2;
+    int32_t index;
+    while (fread(&index, 1, 4, from) == 4) one(index);
+    return fclose(to);
+}
+"""
+
+
+class Kernels:
+    """A compiled set of kernels.
+
+    Args:
+        sources: as `Call.sources` names them.
+        folder: where the program goes.
+    """
+
+    def __init__(self, sources: Sequence[str], folder: Path) -> None:
+        paths = [KERNELS / source for source in sources]
+        text = "\n".join(path.read_text() for path in paths)
+        self.functions = sorted(set(re.findall(r"^void (es_\w+)\(", text, re.MULTILINE)))
+        main = folder / "main.c"
+        main.write_text(main_text(self.functions))
+        self.program = folder / "kernels"
+        command = ["gcc", *FLAGS, f"-I{INCLUDE}", "-o", str(self.program)]
+        subprocess.run([*command, str(main), *map(str, paths)], check=True, timeout=300)
+
+    def run(self, requests: Sequence[Request]) -> list[Codes]:
+        """Results of calls, in order; a sanitizer's report fails the test."""
+        done = subprocess.run(
+            [str(self.program)],
+            input=encode(requests, self.functions),
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()[-4000:]
+        return decode(done.stdout, requests)

@@ -1,0 +1,148 @@
+"""DSP kernels under the emulator: equal to the reference in every byte, and as fast as promised."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgesmith.targets.c.lowerings.base import Declined
+from edgesmith.targets.graph.ir import Activation, Padding
+from tests.targets.c.dsp_graphs import Spec, drawn_spec, graph_of, inputs_of
+from tests.targets.c.dsp_harness import HAVE_TOOLS, Case, lower, run_cases
+
+needs_emulator = pytest.mark.skipif(
+    not HAVE_TOOLS, reason="needs arm-none-eabi-gcc and qemu-system-arm"
+)
+
+AROUND = Padding(1, 1, 1, 1)
+AFTER = Padding(0, 1, 0, 1)
+
+# Layers of the MLPerf Tiny networks, and the instructions per multiply-accumulate to stay below.
+LAYERS = {
+    "1x1, 64 to 64": (Spec("conv", (1, 25, 5, 64), 64), 0.95),
+    "1x1, 128 to 128": (Spec("conv", (1, 6, 6, 128), 128), 0.87),
+    "1x1, 64 to 64, unclamped": (
+        Spec("conv", (1, 25, 5, 64), 64, activation=Activation.NONE, zeros=(-128, 5)),
+        0.97,
+    ),
+    "3x3, 16 to 16": (Spec("conv", (1, 32, 32, 16), 16, (3, 3), padding=AROUND), 0.94),
+    "3x3, 64 to 64": (Spec("conv", (1, 8, 8, 64), 64, (3, 3), padding=AROUND), 0.82),
+    "3x3, 3 to 8, stride 2": (
+        Spec("conv", (1, 96, 96, 3), 8, (3, 3), (2, 2), padding=AFTER),
+        1.68,
+    ),
+    "10x4, 1 to 64, stride 2": (
+        Spec("conv", (1, 49, 10, 1), 64, (10, 4), (2, 2), padding=Padding(4, 5, 1, 1)),
+        1.15,
+    ),
+    "depthwise, 24x24": (Spec("depthwise", (1, 24, 24, 32), 0, (3, 3), padding=AROUND), 2.1),
+    "depthwise, 25x5": (Spec("depthwise", (1, 25, 5, 64), 0, (3, 3), padding=AROUND), 2.5),
+    "depthwise, stride 2": (
+        Spec("depthwise", (1, 24, 24, 32), 0, (3, 3), (2, 2), padding=AFTER),
+        3.65,
+    ),
+    "fully connected, 640 to 128": (Spec("fc", (1, 1, 1, 640), 128), 1.04),
+    "fully connected, 128 to 128": (Spec("fc", (1, 1, 1, 128), 128), 1.1),
+}
+
+
+def taken(spec: Spec, random: np.random.Generator, budget: int | None = None) -> Case | None:
+    graph = graph_of(spec, random)
+    call = lower(graph, budget)
+    return None if isinstance(call, Declined) else Case(graph, inputs_of(graph, random), call)
+
+
+def drawn_cases(seed: int, count: int) -> list[Case]:
+    random = np.random.default_rng(seed)
+    cases: list[Case] = []
+    while len(cases) < count:
+        budget = None if random.random() < 0.6 else int(random.integers(1, 600))
+        case = taken(drawn_spec(random), random, budget)
+        cases += [] if case is None else [case]
+    return cases
+
+
+def assert_right(cases: list[Case], folder: Path, core: str = "cortex-m4") -> None:
+    measured = run_cases(cases, folder, core)
+    wrong = [
+        (found, case.graph.ops[0], case.graph["x"].shape, case.graph["w"].shape, case.call.function)
+        for found, case in zip(measured, cases, strict=True)
+        if not found.right
+    ]
+    assert not wrong, wrong[:3]
+
+
+@needs_emulator
+@pytest.mark.parametrize("seed", [101, 102])
+def test_drawn_operators_equal_the_reference(seed: int, tmp_path: Path) -> None:
+    """Apart from and laid over the input, within guard bytes; any shape, padding, zero, clamp."""
+    assert_right(drawn_cases(seed, 200), tmp_path)
+
+
+@needs_emulator
+@pytest.mark.parametrize("core", ["cortex-m7", "cortex-m33"])
+def test_the_other_dsp_cores_compute_the_same(core: str, tmp_path: Path) -> None:
+    assert_right(drawn_cases(103, 60), tmp_path, core)
+
+
+@needs_emulator
+def test_full_sums_equal_the_reference(tmp_path: Path) -> None:
+    """All weights and inputs at the ends of their ranges, sums as long as packing admits."""
+    cases = []
+    random = np.random.default_rng(7)
+    for fill in ("highest", "lowest", "extremes"):
+        for bits, depth in ((8, 252), (4, 284)):
+            for kind in ("conv", "fc"):
+                spec = Spec(kind, (1, 1, 1 if kind == "fc" else 3, depth), 9, bits=bits, fill=fill)
+                graph = graph_of(spec, random)
+                for code in (-128, 127):
+                    call = lower(graph)
+                    assert not isinstance(call, Declined), call
+                    inputs = np.full((1, *graph["x"].shape), code, np.int8)
+                    cases.append(Case(graph, inputs, call))
+    assert_right(cases, tmp_path)
+
+
+@needs_emulator
+def test_instructions_per_multiply_accumulate(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    names, cases = [], []
+    for name, (spec, _) in LAYERS.items():
+        for bits in (8, 4):
+            case = taken(replace(spec, bits=bits), random)
+            assert case is not None, name
+            names.append(name)
+            cases.append(case)
+    measured = run_cases(cases, tmp_path)
+    assert all(found.right for found in measured)
+    for index, name in enumerate(dict.fromkeys(names)):
+        wide, narrow = measured[2 * index], measured[2 * index + 1]
+        macs = cases[2 * index].call.macs
+        assert wide.instructions / macs <= LAYERS[name][1], name
+        assert narrow.instructions <= 1.10 * wide.instructions, name
+
+
+@needs_emulator
+def test_a_budget_bounds_the_plane(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    spec = Spec("depthwise", (1, 48, 48, 8), 0, (3, 3), padding=AROUND)
+    whole, strips = taken(spec, random), taken(spec, random, 1000)
+    assert whole is not None
+    assert strips is not None
+    assert whole.call.scratch_bytes == 50 * 50 * 2
+    assert strips.call.scratch_bytes <= 1000
+    assert_right([whole, strips], tmp_path)
+
+
+def test_calls_state_their_work() -> None:
+    for spec, _ in LAYERS.values():
+        case = taken(spec, np.random.default_rng(0))
+        assert case is not None
+        depth = math.prod(spec.weight_shape) // case.graph["w"].shape[0]
+        if spec.kind == "depthwise":
+            depth = math.prod(spec.kernel)
+        assert case.call.macs == math.prod(spec.result) * depth

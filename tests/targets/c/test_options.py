@@ -1,0 +1,58 @@
+"""Options behind a C target's name."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgesmith.pipeline.errors import SpecError
+from edgesmith.pipeline.registry import Registries, target_options
+from edgesmith.targets.c.compiler import PlanKind
+from edgesmith.targets.c.target import CTarget
+
+REGISTRY = Registries.discovered().targets
+
+
+def test_options_are_read() -> None:
+    target = REGISTRY.get("cortex-m4@nrf52840-dk,ram=40000,plan=memory,prefix=net")()
+    assert isinstance(target, CTarget)
+    assert target.name == "cortex-m4@nrf52840-dk,ram=40000,plan=memory,prefix=net"
+    assert target.options.board == "nrf52840-dk"
+    assert target.options.plan is PlanKind.MEMORY
+    facts = target.describe()
+    assert (facts.name, facts.ram_bytes, facts.clock_hz) == (target.name, 40_000, 64_000_000)
+
+
+def test_a_board_brings_its_memory_and_clock() -> None:
+    plain, other = (
+        REGISTRY.get(name)().describe() for name in ("cortex-m4", "cortex-m4@nrf52840-dk")
+    )
+    assert plain.clock_hz != other.clock_hz
+    assert other.ram_bytes == 256 * 1024
+
+
+def test_the_text_in_parts() -> None:
+    assert target_options("cortex-m4@b,ram=1") == ("cortex-m4", {"board": "b", "ram": "1"})
+    assert target_options("c-host") == ("c-host", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cortex-m4@nrf52840", "did you mean 'nrf52840-dk'"),
+        ("cortex-m4@rp2040-pico", "has the core 'cortex-m0plus'"),
+        ("cortex-m4,rom=4", "no option 'rom'"),
+        ("cortex-m4,ram=4k", "whole number"),
+        ("cortex-m4,ram=0", "whole number"),
+        ("cortex-m4,ram=", "without a value"),
+        ("cortex-m4,ram", "without a value"),
+        ("cortex-m4,ram=1,ram=2", "twice"),
+        ("cortex-m4,plan=fast", "speed"),
+        ("cortex-m5,ram=4", "did you mean 'cortex-m55'"),
+        ("cpu-litert,ram=4", "takes no options"),
+        ("c-host,prefix=int", "prefix"),
+        ("c-host@nrf52840-dk", "has no boards"),
+    ],
+)
+def test_wrong_options_are_named(name: str, words: str) -> None:
+    with pytest.raises(SpecError, match=words):
+        REGISTRY.get(name)()
