@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 
 TARGET ?= cpu-litert
 SPEC ?= examples/mnist/spec.yaml
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto --dist worksteal
 
 # Models and data too large for the project; tests that need them skip without it.
 EDGESMITH_DATA ?= ../shared/data
@@ -80,7 +80,7 @@ endef
 
 $(READY): pyproject.toml constraints.txt
 	$(call make-environment,.venv)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[examples,test]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[bench,examples,test]'
 	@touch $@
 
 $(OLD_READY): constraints-tflite-runtime.txt

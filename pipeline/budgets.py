@@ -88,14 +88,14 @@ def _found(budgets: Budgets, figures: Figures) -> Iterator[_Budget]:
         value, kind = _figure(timed)
         name, why_not = f"latency {percentile}", "this target cannot be timed here"
         yield _Budget("latency_ms", name, limit, "ms", "lower", value, kind, why_not)
-    for key, name, limit, figure in (
+    for key, name, most, figure in (
         ("size_bytes", "model size", budgets.size_bytes, figures.size),
         ("flash_bytes", "flash", budgets.flash_bytes, device.flash if device else None),
         ("ram_bytes", "RAM", budgets.ram_bytes, device.ram if device else None),
     ):
-        if limit is not None:
+        if most is not None:
             value, kind = _figure(figure)
-            yield _Budget(key, name, limit, "bytes", "lower", value, kind, _NO_DEVICE)
+            yield _Budget(key, name, most, "bytes", "lower", value, kind, _NO_DEVICE)
 
 
 def _fit(device: Device | None) -> Iterator[_Budget]:

@@ -184,9 +184,16 @@ def compile(
 ) -> None:
     """Build a model that is quantized already for a target, and prove that nothing changed.
 
-    Example:
+    A microcontroller target leaves a folder of C11, with firmware to try it in an emulator. What
+    follows its name chooses a board and limits.
+
+    Examples:
 
       edgesmith compile model.tflite --target cpu-litert --out build/
+
+      edgesmith compile model.tflite --target cortex-m4 --out build/
+
+      edgesmith compile model.tflite --target cortex-m4@nrf52840-dk,ram=40000 --out build/
     """
     _registries().targets.get(target)
     from edgesmith.pipeline.compile import compile_model
@@ -197,6 +204,11 @@ def compile(
         f"{compiled.parity.compared} tensors compared, {compiled.parity.different} different; "
         f"at most {compiled.max_lsb} LSB from the reference on {compiled.samples} random inputs"
     )
+    if compiled.device is not None:
+        from edgesmith.pipeline.summary import device_lines
+
+        for line in device_lines(compiled.device):
+            typer.echo(line)
 
 
 @app.command()

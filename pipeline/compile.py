@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgesmith.pipeline.errors import CacheError
+from edgesmith.pipeline.errors import CacheError, DoesNotFitError
 from edgesmith.pipeline.lowering import build_for, prove, read_model, scored_in_file
-from edgesmith.pipeline.results import Parity
+from edgesmith.pipeline.results import Device, Parity
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.targets.graph.agreement import require_agreement
 
@@ -20,7 +21,8 @@ _SAMPLES = 4
 class Compiled:
     """What `compile_model` made.
 
-    `max_lsb` is the largest difference of one operator to the reference executor.
+    `max_lsb` is the largest difference of one operator to the reference executor; `device` what
+    running on an emulated device costs.
     """
 
     artifact: str
@@ -28,6 +30,7 @@ class Compiled:
     parity: Parity
     samples: int
     max_lsb: int
+    device: Device | None = None
 
 
 def compile_model(model: Path, target: str, out: Path) -> Compiled:
@@ -44,6 +47,7 @@ def compile_model(model: Path, target: str, out: Path) -> Compiled:
         ToolMissingError: a tool of the target is not installed.
         CacheError: the folder is not empty or cannot be written.
         ParityError: the artifact differs from the file.
+        DoesNotFitError: the target has too little memory; the folder is empty again.
         KernelMismatchError: an operator computes other codes than the reference executor.
     """
     chosen = get_target(target)
@@ -51,7 +55,11 @@ def compile_model(model: Path, target: str, out: Path) -> Compiled:
     for tool in chosen.tools():
         tool.require()
     _prepare(out)
-    products, legal = build_for(graph, chosen, out)
+    try:
+        products, legal = build_for(graph, chosen, out)
+    except DoesNotFitError:
+        _empty(out)  # the same command with other limits should find the folder as it was
+        raise
     parity, shipped = prove(scored_in_file(graph, legal), chosen, products)
     rng = np.random.default_rng(0)
     inputs = [
@@ -67,7 +75,16 @@ def compile_model(model: Path, target: str, out: Path) -> Compiled:
     found = require_agreement(shipped, trace, chosen.describe())
     size = chosen.deployed_bytes(products)
     worst = max((each.max_lsb for each in found), default=0)
-    return Compiled(products.main, size, parity, _SAMPLES, worst)
+    device = chosen.device(products, inputs)
+    return Compiled(products.main, size, parity, _SAMPLES, worst, device)
+
+
+def _empty(out: Path) -> None:
+    for path in out.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _prepare(out: Path) -> None:

@@ -82,6 +82,24 @@ def _device_row(device: Device) -> Iterator[str]:
     yield _cell(device.time, digits=3) if device.time else _NONE
 
 
+def device_lines(device: Device) -> Iterator[str]:
+    """What an emulated device found, a line for each figure with its kind."""
+    yield f"{device.core} on {device.board or 'no board'}, {device.emulator}"
+    figures = (
+        ("flash", device.flash, device.flash_limit),
+        ("RAM", device.ram, device.ram_limit),
+        (f"arena, planned for {device.plan}", device.arena, None),
+        ("instructions", device.instructions, None),
+        ("cycles", device.cycles, None),
+        ("time, ms", device.time, None),
+    )
+    for name, found, limit in figures:
+        if found is not None:
+            of = f" of {limit:,}" if limit is not None else ""
+            digits = 3 if found.unit == "ms" else 0
+            yield f"  {name:<28} {found.value:>12,.{digits}f}{of} ({found.kind.value})"
+
+
 def _cell(found: Measurement, limit: int | None = None, digits: int = 0) -> str:
     lines = [f"{found.value:,.{digits}f}", *([f"of {limit:,}"] if limit is not None else [])]
     return "\n".join([*lines, found.kind.value])

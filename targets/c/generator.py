@@ -93,7 +93,8 @@ def _kernel_folder() -> Traversable:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The C templates; what they are given is C text already."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("edgesmith.targets.c", "templates"),
         undefined=jinja2.StrictUndefined,
@@ -133,7 +134,7 @@ class _Printer:
             "README.md": "README.md.j2",
         }
         texts = {
-            path: _templates().get_template(name).render(context) for path, name in made.items()
+            path: templates().get_template(name).render(context) for path, name in made.items()
         }
         texts |= {path: self._own(body) for path, body in {**sources, **headers}.items()}
         return Library(

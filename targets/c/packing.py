@@ -72,12 +72,29 @@ def pack_matrix_s8(codes: Codes, group: int) -> Words:
     return _words(np.moveaxis(halves, 3, -1)).reshape(-1)
 
 
-def unpack_matrix_s8(words: Words, outputs: int, depth: int, group: int) -> npt.NDArray[np.int8]:
-    """The inverse of `pack_matrix_s8`: codes [outputs, depth]."""
+def unpack_matrix_s8(words: Words, shape: tuple[int, ...], group: int) -> npt.NDArray[np.int8]:
+    """The inverse of `pack_matrix_s8`: codes of shape [outputs, depth]."""
+    outputs, depth = shape
     halves = _halves(words.reshape(-1, _ceil(depth, 4) // 4, 2, group // 2))
     first = ((halves & 0xFF) ^ 0x80) - 0x80
     second = (halves - first) >> 8
     values = np.stack([first, second], axis=-1)  # [groups, fours, pair, group / 2, half, 2]
+    ordered = np.moveaxis(values, 4, 3)
+    return _ungrouped(ordered.reshape(*ordered.shape[:4], group), outputs, depth)
+
+
+def pack_matrix_wide(codes: Codes, group: int) -> Words:
+    """int8 weights [O, K] of any kind, two bytes in a half; otherwise as `pack_matrix_s8`."""
+    values = _grouped(codes, group)
+    halves = (values[..., 1::2] & 0xFF) << 8 | values[..., 0::2] & 0xFF
+    return _words(np.moveaxis(halves, 3, -1)).reshape(-1)
+
+
+def unpack_matrix_wide(words: Words, shape: tuple[int, ...], group: int) -> npt.NDArray[np.int8]:
+    """The inverse of `pack_matrix_wide`: codes of shape [outputs, depth]."""
+    outputs, depth = shape
+    halves = _halves(words.reshape(-1, _ceil(depth, 4) // 4, 2, group // 2))
+    values = np.stack([((halves & 0xFF) ^ 0x80) - 0x80, halves >> 8], axis=-1)
     ordered = np.moveaxis(values, 4, 3)
     return _ungrouped(ordered.reshape(*ordered.shape[:4], group), outputs, depth)
 
@@ -99,8 +116,9 @@ def pack_matrix_s4(codes: Codes, group: int) -> Words:
     return _words(np.moveaxis(halves, 3, -1)).reshape(-1)
 
 
-def unpack_matrix_s4(words: Words, outputs: int, depth: int, group: int) -> npt.NDArray[np.int8]:
-    """The inverse of `pack_matrix_s4`: codes [outputs, depth]."""
+def unpack_matrix_s4(words: Words, shape: tuple[int, ...], group: int) -> npt.NDArray[np.int8]:
+    """The inverse of `pack_matrix_s4`: codes of shape [outputs, depth]."""
+    outputs, depth = shape
     halves = _halves(words.reshape(-1, _ceil(depth, 4) // 4, 2, group // 4))
     low = [((halves >> shift) & 15) - NIBBLE_OFFSET for shift in (0, 4, 8)]
     values = np.stack([*low, halves >> 12], axis=-1)
@@ -109,8 +127,8 @@ def unpack_matrix_s4(words: Words, outputs: int, depth: int, group: int) -> npt.
 
 
 def pack_3x3_s8(codes: Codes) -> npt.NDArray[np.int8]:
-    """3x3 depthwise weights [C, 9]: nine bytes per channel, whole words in all."""
-    return _whole_words(codes.astype(np.int8).reshape(-1))
+    """3x3 depthwise weights [C, 9]: nine bytes per channel, and one to read past the last."""
+    return _whole_words(np.append(codes.astype(np.int8).reshape(-1), np.int8(0)))
 
 
 def unpack_3x3_s8(packed: npt.NDArray[np.int8], channels: int) -> npt.NDArray[np.int8]:

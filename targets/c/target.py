@@ -42,6 +42,7 @@ class CTargetOptions:
         flash: bytes that the whole image may take.
         plan: what to save first: speed or memory.
         prefix: what every public C name starts with.
+        vectors: how many test vectors `PREFIX_vectors.h` has; none without.
     """
 
     board: str | None = None
@@ -49,6 +50,7 @@ class CTargetOptions:
     flash: int | None = None
     plan: PlanKind = PlanKind.SPEED
     prefix: str = "model"
+    vectors: int = 0
 
     @classmethod
     def parse(cls, target: str, given: Mapping[str, str]) -> Self:
@@ -70,12 +72,15 @@ class CTargetOptions:
         return cls(**values)
 
 
+_NUMBERS = {"ram": "bytes", "flash": "bytes", "vectors": "a count"}
+
+
 def _value(target: str, name: str, text: str) -> object:
-    if name in ("ram", "flash"):
+    if name in _NUMBERS:
         if not text.isdecimal() or int(text) == 0:
             raise SpecError(
                 f"option {name!r} of target {target!r} is {text!r}",
-                fix=f"give bytes as a whole number, such as {name}=40000",
+                fix=f"give {_NUMBERS[name]} as a whole number above 0, such as {name}=64",
             )
         return int(text)
     if name == "plan":
@@ -160,7 +165,13 @@ class CTarget(Target):
         data = write_graph(graph)
         compiled = _compiled(data, self.compile_options())
         more = self.firmware(compiled)
-        return replace(more, files={**compiled.library.files, GRAPH_FILE: data, **more.files})
+        files = {**compiled.library.files, GRAPH_FILE: data, **more.files}
+        if self.options.vectors:
+            from edgesmith.targets.c.vectors import vectors_header
+
+            prefix = self.options.prefix
+            files[f"{prefix}_vectors.h"] = vectors_header(graph, self.options.vectors, prefix)
+        return replace(more, files=files)
 
     def compiled(self, products: BuildProducts) -> Compiled:
         """What the artifact in a folder was built from."""

@@ -131,11 +131,19 @@ class ModelCost:
 
 @dataclass(frozen=True)
 class Filled:
-    """What `fill` did: distinct layers that were asked for, newly measured ones, batches."""
+    """What `fill` did.
+
+    Args:
+        layers: distinct ones that were asked for.
+        measured: of them, those that nobody knew.
+        batches: runs that this took.
+        skipped: graphs that do not fit the target and so have no cost.
+    """
 
     layers: int
     measured: int
     batches: int
+    skipped: int = 0
 
 
 class CostModel(Protocol):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from edgesmith.targets.c.generator import Library, generate
+from edgesmith.targets.c.memory.lifetimes import scratch_name
 from edgesmith.targets.c.program import (
     Array,
     Call,
@@ -18,8 +20,6 @@ from edgesmith.targets.c.program import (
     Storage,
     View,
 )
-from edgesmith.targets.c.generator import Library, generate
-from edgesmith.targets.c.memory.lifetimes import scratch_name
 from edgesmith.targets.cost.layers import Layer, Operand
 from edgesmith.targets.graph.ir import DType, Graph, Tensor
 
@@ -27,6 +27,8 @@ INPUT, OUTPUT = "x", "y"
 MOST_LAYERS = 48
 MOST_CONSTANT_BYTES = 2 << 20
 MOST_MACS = 100_000_000
+LEAST_BYTES = 256
+"""Of input and output: copies as large as those of real models, so the C library does them."""
 _ALIGNMENT = 16
 
 
@@ -67,14 +69,15 @@ def together(layers: Sequence[Layer], kernels: KernelSet) -> Together:
     calls: list[Call] = []
     views: dict[str, View] = {}
     constants: dict[str, Array] = {}
-    input_bytes = output_bytes = 1
+    input_bytes = output_bytes = LEAST_BYTES
     for number, layer in enumerate(layers):
         name = f"layer{number}"
         reads, writes = _names(name, "in", layer.reads), _names(name, "out", layer.writes)
         call = replace(layer.call, name=name, reads=reads, writes=writes, overlaps={})
         calls.append(call)
         constants |= {
-            own: each for own, each in zip(reads, layer.reads, strict=True)
+            own: each
+            for own, each in zip(reads, layer.reads, strict=True)
             if isinstance(each, Array)
         }
         input_bytes = max(input_bytes, _lay(INPUT, reads, layer.reads, views))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,16 +14,17 @@ import numpy as np
 
 from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
+from edgesmith.pipeline.errors import ToolFailedError
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.values import BuildPlan, Command, Kind
 from edgesmith.targets.cost.base import Figure
 from edgesmith.targets.cost.batch import Together, together
 from edgesmith.targets.cost.layers import Layer
 from edgesmith.targets.cost.table import LayerRecord
-from edgesmith.targets.mcu.counting import InstructionCount
+from edgesmith.targets.mcu.counting import InstructionCount, Profile
 from edgesmith.targets.mcu.cycles import TIMINGS, CycleEstimate, Cycles, estimate
-from edgesmith.targets.mcu.elf import FlashMap, flash_map
-from edgesmith.targets.mcu.emulator import Emulation, Firmware, TensorType, run
+from edgesmith.targets.mcu.elf import FlashMap, Purpose, flash_map
+from edgesmith.targets.mcu.emulator import Firmware, TensorType, run
 from edgesmith.targets.mcu.facts import Core
 from edgesmith.targets.mcu.histogram import disassemble
 from edgesmith.targets.mcu.toolchain import (
@@ -67,33 +68,47 @@ class Bench:
         Raises:
             ToolMissingError, ToolFailedError: as building and running raise them.
         """
-        with self._run(layers, known) as ran:
-            return tuple(ran.record(number) for number in range(len(layers)))
+        ran = self._run(layers, known)
+        return tuple(ran.record(number) for number in range(len(layers)))
 
     def overhead(self, layer: Layer) -> LayerRecord:
         """What a program costs beside its one layer: instructions of the wiring, flash."""
-        with self._run((layer,), {}) as ran:
-            return ran.overhead()
+        return self._run((layer,), {}).overhead()
 
-    def _run(self, layers: Sequence[Layer], known: Mapping[str, dict[str, int]]) -> _Run:
-        batch = together(layers, self.core.kernels)
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesmith-cost-")))
-            self._build(batch, folder)
-            firmware = Firmware.in_folder(folder, self.core, OPTIONS.prefix)
-            outputs = [TensorType("uint8", (batch.output_bytes,))]
-            inputs = [random_bytes(batch.input_bytes)]
-            emulation = run(firmware, inputs, outputs, count=True, timeout_s=_TIMEOUT_S)
-            assert emulation.profile is not None
-            code = disassemble(folder / HARNESS_ELF, self.core)
-            cycles = estimate(emulation.profile, code, TIMINGS[self.core.timing])
-            image = flash_map(folder / BARE_ELF, OPTIONS.prefix)
-            kernels = dict(known)
-            for layer in layers:
-                if layer.kernel not in kernels:
-                    kernels[layer.kernel] = self._code(layer, folder)
-            stack.pop_all()
-            return _Run(batch, emulation, cycles, image, kernels, folder)
+    def _run(self, layers: Sequence[Layer], known: Mapping[str, dict[str, int]]) -> _Ran:
+        folder = Path(tempfile.mkdtemp(prefix="edgesmith-cost-"))
+        try:
+            ran = self._run_in(folder, together(layers, self.core.kernels), known)
+        except ToolFailedError:
+            if len(layers) > 1:  # the caller finds out which one it is; that one's logs stay
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+        return ran
+
+    def _run_in(self, folder: Path, batch: Together, known: Mapping[str, dict[str, int]]) -> _Ran:
+        self._build(batch, folder)
+        emulation = run(
+            Firmware.in_folder(folder, self.core, OPTIONS.prefix),
+            [random_bytes(batch.input_bytes)],
+            [TensorType("uint8", (batch.output_bytes,))],
+            count=True,
+            timeout_s=_TIMEOUT_S,
+            folder=folder / "run",
+        )
+        assert emulation.profile is not None
+        code = disassemble(folder / HARNESS_ELF, self.core)
+        kernels = dict(known)
+        for layer in batch.layers:
+            if layer.kernel not in kernels:
+                kernels[layer.kernel] = self._code(layer, folder)
+        return _Ran(
+            batch,
+            emulation.profile,
+            estimate(emulation.profile, code, TIMINGS[self.core.timing]),
+            flash_map(folder / BARE_ELF, OPTIONS.prefix),
+            kernels,
+        )
 
     def _build(self, batch: Together, folder: Path) -> None:
         plan = firmware_plan(batch.library.files, self.core, OPTIONS)
@@ -135,9 +150,7 @@ class Bench:
 
     def _code(self, layer: Layer, folder: Path) -> dict[str, int]:
         """The flash of a kernel alone: what linking it, and nothing else, keeps."""
-        objects = [
-            f"{FIRMWARE}/{Path(source).stem}.o" for source in layer.call.sources
-        ]
+        objects = [f"{FIRMWARE}/{Path(source).stem}.o" for source in layer.call.sources]
         function = f"{OPTIONS.prefix}_{layer.call.function}"
         entry = ("-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{function}")
         script = ("-T", f"{FIRMWARE}/link.ld")
@@ -148,12 +161,59 @@ class Bench:
         return _code_in(flash_map(folder / elf, OPTIONS.prefix))
 
 
-def _code_in(image: FlashMap) -> dict[str, int]:
-    """Symbol -> bytes in flash; aliases count once."""
-    found: dict[int, tuple[str, int]] = {}
+@dataclass(frozen=True, eq=False)
+class _Ran:
+    """What one batch gave."""
+
+    batch: Together
+    profile: Profile
+    cycles: CycleEstimate
+    image: FlashMap
+    kernels: Mapping[str, dict[str, int]]
+
+    def record(self, number: int) -> LayerRecord:
+        """Of one layer."""
+        layer, counted = self.batch.layers[number], self.profile.layers[number]
+        return LayerRecord(
+            key=layer.key,
+            description=layer.description,
+            instructions=_counted(counted.instructions),
+            cycles=_estimated(self.cycles.layers[counted.name], self.profile.samples),
+            wiring_bytes=self._wiring_bytes(number),
+            kernel=layer.kernel,
+            code=self.kernels[layer.kernel],
+        )
+
+    def overhead(self) -> LayerRecord:
+        """Of the program around its only layer; what kernels may also use is in `code`."""
+        shared = (Purpose.STARTUP, Purpose.RUNTIME, Purpose.WIRING)
+        found = _code_in(self.image, shared)
+        code = {name: size for name, size in found.items() if not _LAYER_SYMBOL.match(name)}
+        return LayerRecord(
+            key=OVERHEAD,
+            description={},
+            instructions=_counted(self.profile.wiring.instructions),
+            cycles=_estimated(self.cycles.wiring, self.profile.samples),
+            wiring_bytes=-_CALL_BYTES,  # of the one layer that is there
+            kernel="",
+            code=code,
+        )
+
+    def _wiring_bytes(self, number: int) -> int:
+        found = _CALL_BYTES
+        for symbol in self.image.symbols:
+            match = _LAYER_SYMBOL.match(symbol.name)
+            if match and int(match[1]) == number and symbol.section in self.image.flash:
+                found += symbol.bytes
+        return found
+
+
+def _code_in(image: FlashMap, purposes: Container[Purpose] = frozenset(Purpose)) -> dict[str, int]:
+    """Symbol and size -> bytes in flash, for files may have functions of one name."""
+    found: dict[int, tuple[str, int]] = {}  # aliases count once
     for symbol in image.symbols:
-        if symbol.section in image.flash and symbol.bytes:
-            found[symbol.address] = (symbol.name, symbol.bytes)
+        if symbol.section in image.flash and symbol.bytes and symbol.purpose in purposes:
+            found[symbol.address] = (f"{symbol.name} {symbol.bytes}", symbol.bytes)
     return dict(found.values())
 
 
@@ -164,12 +224,8 @@ def random_bytes(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
 
 
 def _counted(count: InstructionCount) -> Figure:
-    return Figure(
-        count.mean, "instructions", Kind.SIMULATED, count.samples, count.low, count.high
-    )
+    return Figure(count.mean, "instructions", Kind.SIMULATED, count.samples, count.low, count.high)
 
 
 def _estimated(cycles: Cycles, samples: int) -> Figure:
-    return Figure(
-        cycles.nominal, "cycles", Kind.ESTIMATED, samples, cycles.low, cycles.high
-    )
+    return Figure(cycles.nominal, "cycles", Kind.ESTIMATED, samples, cycles.low, cycles.high)

@@ -2,9 +2,8 @@
 
 The key is made from the lowered call, so it distinguishes exactly the variants that lowerings
 choose. Integers that only enter arithmetic (multipliers, zero points, clamps) are reduced to
-what a kernel may branch on: recalibrated layers share an entry. `_ARITHMETIC` lists them per
-argument struct; every field that it does not list is in the key as it stands, which costs
-entries but never gives a wrong one.
+what a kernel may branch on: recalibrated layers share an entry. A field that no rule names is
+in the key as it stands, which costs entries but never gives a wrong one.
 """
 
 from __future__ import annotations
@@ -43,66 +42,70 @@ def _coarse(value: int) -> Any:
     return value >> dropped << dropped
 
 
+def _factor(value: int) -> Any:
+    """A fixed-point multiplier is normalized, so large; a small one multiplies channels."""
+    return value if value < 1 << 16 else None
+
+
 def _magnitude(value: int) -> Any:
     return value.bit_length()
 
 
-_SCALED = "multiplier:nothing shift:sign zero:nothing low:limit high:limit"
-_ARITHMETIC: Mapping[str, str] = {
-    "es_addend": "zero:nothing multiplier:nothing shift:sign",
-    "es_add_args": _SCALED,
-    "es_add_affine_s8_args": "slope_a:nothing slope_b:nothing offset:nothing",
-    "es_mul_args": f"zero_a:nothing zero_b:nothing {_SCALED}",
-    "es_clamp_args": "low:limit high:limit",
-    "es_rescale_args": f"in_zero:nothing {_SCALED}",
-    "es_matmul_args": f"x_zero:sign y_zero:sign {_SCALED}",
-    "es_tail": "zero:nothing low:limit high:limit shift:signs",
-    "es_conv_s8_args": "in_zero:nothing",
-    "es_conv_s16_args": "in_zero:nothing",
-    "es_depthwise_s8_args": "in_zero:nothing",
-    "es_depthwise_s16_args": "in_zero:nothing",
-    "es_layer_norm_args": "epsilon:magnitude shift:nothing low:limit high:limit",
-    "es_pool_args": "low:limit high:limit",
-    "es_mean_args": f"offset:nothing {_SCALED}",
-    "es_softmax_s8_args": "entries:coarse table:coarse-size",
-    "es_softmax_s16_args": "multiplier:nothing shift:sign exp:size reciprocal:size",
-    "es_lookup_s8_args": "table:size",
-    "es_lookup_s8_s16_args": "table:size",
-    "es_interpolate_s16_args": "table:size",
-    "es_curve_s16_args": "table:size factor:magnitude half:nothing half_negative:nothing "
-    "ceiling:nothing up:nothing mirror:nothing",
-    "es_pad_args": "value:nothing",
-    "es_dsp_outputs": "low:limit high:limit",
-    "es_dsp_conv_args": "zero:nothing",
-    "es_dsp_depthwise_args": "zero:nothing",
-    "es_mve_tail": "zero:nothing low:limit high:limit",
-    "es_mve_conv_args": "in_zero:nothing",
-    "es_mve_depthwise_args": "in_zero:nothing",
+# What kernels call these, everywhere.
+_BY_NAME: Mapping[str, str] = {
+    **dict.fromkeys(("zero", "in_zero", "x_zero", "y_zero", "zero_a", "zero_b"), "nothing"),
+    **dict.fromkeys(("slope_a", "slope_b", "output_offset"), "nothing"),
+    **dict.fromkeys(("low", "high"), "limit"),
+    **dict.fromkeys(("shift", "right", "raise"), "sign"),
+    "multiplier": "factor",
+}
+# What means something else in other structs, or steers a loop more coarsely than by its value.
+_BY_STRUCT: Mapping[str, Mapping[str, str]] = {
+    "es_affine_args": {"offset": "nothing"},
+    "es_mean_args": {"offset": "nothing"},
+    "es_pad_args": {"value": "nothing"},
+    "es_layer_norm_args": {"epsilon": "magnitude"},
+    "es_softmax_s8_args": {"entries": "coarse", "table": "coarse"},
+    "es_softmax_s16_args": {"exp": "nothing", "reciprocal": "nothing"},
+    "es_lookup_s8_args": {"table": "nothing"},
+    "es_lookup_s8_s16_args": {"table": "nothing"},
+    "es_interpolate_s16_args": {"table": "nothing"},
+    "es_curve_s16_args": {
+        "table": "nothing",
+        "factor": "magnitude",
+        "half": "nothing",
+        "half_negative": "nothing",
+        "ceiling": "nothing",
+        "up": "nothing",
+        "mirror": "nothing",
+        "shift": "exact",
+    },
 }
 _REDUCTIONS: Mapping[str, Callable[[int], Any]] = {
     "nothing": _nothing,
     "sign": _sign,
     "coarse": _coarse,
+    "factor": _factor,
     "magnitude": _magnitude,
 }
 
 
-def reductions_of(type_name: str) -> dict[str, str]:
-    """Field -> how it is reduced, of an argument struct."""
-    pairs = (each.split(":") for each in _ARITHMETIC.get(type_name, "").split())
-    return {name: how for name, how in pairs}
-
-
-def arithmetic_fields() -> Iterator[tuple[str, str]]:
-    """Every struct and field that keys hold in part only."""
-    for type_name in _ARITHMETIC:
-        for name in reductions_of(type_name):
+def particular_fields() -> Iterator[tuple[str, str]]:
+    """Structs and fields that have rules of their own."""
+    for type_name, rules in _BY_STRUCT.items():
+        for name in rules:
             yield type_name, name
+
+
+def _rule(struct: Struct, name: str) -> str:
+    """How a key holds a field."""
+    return _BY_STRUCT.get(struct.type_name, {}).get(name) or _BY_NAME.get(name, "exact")
 
 
 def _described(value: Value) -> Any:
     if isinstance(value, Array):
-        return _array(value, "size" if value.role is not Role.TABLE else "content")
+        # Tables of positions steer loops; weights and what requantizes do not.
+        return _array(value, "exact" if value.role is Role.TABLE else "nothing")
     if isinstance(value, Struct):
         return _struct(value)
     if isinstance(value, Sequence):
@@ -110,33 +113,30 @@ def _described(value: Value) -> Any:
     return int(value)
 
 
-def _array(array: Array, how: str) -> Any:
-    size = _coarse(array.data.size) if how == "coarse-size" else array.data.size
+def _array(array: Array, rule: str) -> Any:
+    size = _coarse(array.data.size) if rule == "coarse" else array.data.size
     found: dict[str, Any] = {"type": array.data.dtype.name, "size": size}
-    if how == "signs":  # a kernel may branch on the direction of every channel's shift
+    if rule == "sign":  # a kernel may branch on the direction of every channel's shift
         found["signs"] = sorted({int(each >= 0) for each in np.unique(array.data)})
-    if how == "content":  # tables of positions steer loops
+    if rule == "exact":
         found["content"] = hashlib.sha256(array.data.tobytes()).hexdigest()
     return found
 
 
 def _struct(struct: Struct) -> dict[str, Any]:
-    reductions = reductions_of(struct.type_name)
-    values = dict(struct.fields)
-    zero = values.get("zero", 0)
+    zero = dict(struct.fields).get("zero", 0)
+    assert isinstance(zero, int)
     found: dict[str, Any] = {"struct": struct.type_name}
     for name, value in struct.fields:
-        how = reductions.get(name)
-        if how is None:
+        rule = _rule(struct, name)
+        if rule == "exact" or isinstance(value, Struct | Sequence):
             found[name] = _described(value)
         elif isinstance(value, Array):
-            found[name] = _array(value, how)
-        elif how == "limit":  # limits of requantized codes are stored less the zero point
-            assert isinstance(value, int) and isinstance(zero, int)
+            found[name] = _array(value, rule)
+        elif rule == "limit":  # limits of requantized codes are stored less the zero point
             found[name] = value in _LIMITS or value + zero in _LIMITS
         else:
-            assert isinstance(value, int)
-            found[name] = _REDUCTIONS[how](value)
+            found[name] = _REDUCTIONS[rule](value)
     return found
 
 
@@ -217,7 +217,7 @@ def _layer(program: Program, call: Call) -> Layer:
         "kernels": kernel_digest(call.sources),
         "arguments": _struct(call.arguments),
         "reads": [
-            _array(each, "size") if isinstance(each, Array) else [each.bytes, each.misalignment]
+            _array(each, "nothing") if isinstance(each, Array) else [each.bytes, each.misalignment]
             for each in reads
         ],
         "writes": [[each.bytes, each.misalignment] for each in writes],

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -28,6 +28,8 @@ from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.spec import canonical_json
 from edgesmith.targets.cost.base import CostError, Figure
+
+T = TypeVar("T")
 
 FORMAT = 1
 _BUCKET = 2  # characters of the key that name a lock
@@ -167,11 +169,11 @@ class Table:
 
     def _acquire(self, bucket: str, held: ExitStack, *, wait: bool) -> bool:
         lock = FileLock(self.folder / "locks" / f"{bucket}.lock")
-        try:
-            with cache_errors(self.folder):
+        with cache_errors(self.folder):
+            try:
                 lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            return False
+            except Timeout:
+                return False
         held.callback(lock.release)
         return True
 
@@ -192,7 +194,7 @@ def _facts_in(folder: Path) -> TableFacts | None:
     return _read(TableFacts, folder / "table.json")
 
 
-def _read[T](kind: type[T], path: Path) -> T | None:
+def _read(kind: type[T], path: Path) -> T | None:
     """The value in a file; None when there is none or it is damaged."""
     try:
         return from_json(kind, path.read_bytes())

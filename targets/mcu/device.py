@@ -109,9 +109,7 @@ class _Account:
     def _guess(
         self, metric: str, value: float, unit: str, span: Cycles | None = None
     ) -> Measurement:
-        conditions = {"basis": self.cycles.basis}
-        if span is not None:
-            conditions["range"] = f"{span.low:,.0f} to {span.high:,.0f}"
+        conditions = {} if span is None else {"range": f"{span.low:,.0f} to {span.high:,.0f}"}
         return Measurement(
             metric,
             value,

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 def test_every_language_of_a_block_is_one_that_is_checked() -> None:
-    assert {block.language for block in ALL} <= _SHELL | {"yaml", "python", "text", "toml"}
+    assert {block.language for block in ALL} <= _SHELL | {"yaml", "python", "text", "toml", "c"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -130,6 +131,16 @@ def test_python_runs(document: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("block", of("c"), ids=str)
+def test_c_is_c(block: Block) -> None:
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("gcc is not installed")
+    command = [gcc, "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-xc", "-"]
+    done = subprocess.run(command, input=block.text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M))
 
@@ -137,7 +148,7 @@ def make_targets() -> set[str]:
 def test_the_readme_opens_with_its_two_commands() -> None:
     first = next(block for block in blocks(ROOT / "README.md") if block.language in _SHELL)
     assert [line.split("#")[0].split() for line in first.text.splitlines()] == [
-        ["make", "deploy", "TARGET=cpu-litert"],
+        ["make", "deploy", "TARGET=cortex-m4"],
         ["make", "test"],
     ]
 

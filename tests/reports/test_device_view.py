@@ -262,7 +262,7 @@ def _luminance(colour: str) -> float:
     ("path", "name"),
     [
         ("firmware/link.ld", "firmware/link.ld"),
-        ("/home/someone/build/model.c", "model.c"),
+        ("/elsewhere/build/model.c", "model.c"),
         ("C:\\build\\model.c", "model.c"),
         ("\\\\server\\share\\model.h", "model.h"),
     ],

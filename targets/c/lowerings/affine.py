@@ -30,27 +30,35 @@ _NUDGES = sorted(product((0, -4, 4, -8, 8, -16, 16), repeat=2), key=lambda pair:
 
 @dataclass(frozen=True)
 class Affine:
-    """offset + a slope_a + b slope_b; with `away`, ties of the sum before `output_offset`."""
+    """A sum with `SUM_BITS` fraction bits, and what follows it; fields as in es_elementwise.h."""
 
     slope_a: int
     slope_b: int
     offset: int
-    output_offset: int = 0
+    limits: tuple[int, int]
     away: bool = False
+    output_offset: int = 0
+
+    @property
+    def tailless(self) -> bool:
+        return not self.away and self.limits == (DType.INT8.qmin, DType.INT8.qmax)
 
     def struct(self) -> Struct:
         return struct(
-            "es_affine_args",
-            slope_a=self.slope_a,
-            slope_b=self.slope_b,
-            offset=self.offset,
-            output_offset=self.output_offset,
+            "es_affine_args", slope_a=self.slope_a, slope_b=self.slope_b, offset=self.offset
         )
 
+    def tail(self) -> Struct:
+        low, high = self.limits
+        away, offset = -int(self.away), self.output_offset
+        return struct("es_affine_tail", away=away, offset=offset, low=low, high=high)
 
-def affine_sum(op: Op, site: Site, call: kernel.Call, sign: int) -> Affine | None:
+
+def affine_sum(
+    op: Op, site: Site, call: kernel.Call, sign: int, limits: tuple[int, int]
+) -> Affine | None:
     """The affine form of an int8 sum (`sign` 1) or difference (-1), if there is one."""
-    codes = all_codes(DType.INT8).astype(np.int8)
+    codes = all_codes(DType.INT8)
     wanted = result_of(op, site, (codes[:, None], codes[None, :]), (256, 256)).astype(np.int64)
     first, second, total = (float(real[0]) for real in sum_multipliers(call))
     unit = 2.0 ** (headroom_bits(call) + SUM_BITS + SLOPE_BITS)
@@ -61,11 +69,11 @@ def affine_sum(op: Op, site: Site, call: kernel.Call, sign: int) -> Affine | Non
         slopes = nearest + np.array(nudge)
         left, right = _terms(slopes)
         sums = left[:, None] + right[None, :]
-        low, high = _offsets(sums, wanted)
+        low, high = _offsets(sums, wanted, limits)
         offset = (low + high) // 2
         if low <= high and _fits(left + offset, sums + offset):
-            return Affine(int(slopes[0]), int(slopes[1]), offset)
-    return _away(call, nearest, wanted)
+            return Affine(int(slopes[0]), int(slopes[1]), offset, limits)
+    return _away(call, nearest, wanted, limits)
 
 
 def _terms(slopes: Int64Array) -> tuple[Int64Array, Int64Array]:
@@ -74,16 +82,18 @@ def _terms(slopes: Int64Array) -> tuple[Int64Array, Int64Array]:
     return (codes * slopes[0]) >> SLOPE_BITS, (codes * slopes[1]) >> SLOPE_BITS
 
 
-def _offsets(sums: Int64Array, wanted: Int64Array) -> tuple[int, int]:
-    """The least and largest offset with which every saturated sum has the wanted code."""
+def _offsets(sums: Int64Array, wanted: Int64Array, limits: tuple[int, int]) -> tuple[int, int]:
+    """The least and largest offset with which every clamped sum is the wanted code."""
     least = (wanted << SUM_BITS) - sums
     most = least + (1 << SUM_BITS) - 1
-    low = least[wanted > -128].max(initial=-(1 << 40))
-    high = most[wanted < 127].min(initial=1 << 40)
+    low = least[wanted > limits[0]].max(initial=-(1 << 40))
+    high = most[wanted < limits[1]].min(initial=1 << 40)
     return int(low), int(high)
 
 
-def _away(call: kernel.Call, slopes: Int64Array, wanted: Int64Array) -> Affine | None:
+def _away(
+    call: kernel.Call, slopes: Int64Array, wanted: Int64Array, limits: tuple[int, int]
+) -> Affine | None:
     """The form for sums that are exact, so that ties are seen and their sign is right."""
     zeros = [call.scalar(call.tensor(position))[1] for position in (0, 1)]
     left, right = _terms(slopes)
@@ -92,10 +102,10 @@ def _away(call: kernel.Call, slopes: Int64Array, wanted: Int64Array) -> Affine |
     output_offset = (call.scalar(call.output)[1] << SUM_BITS) + (1 << (SUM_BITS - 1))
     sums = left[:, None] + right[None, :] + offset
     moved = sums + (sums >> 63) + output_offset
-    found = np.clip(moved >> SUM_BITS, -128, 127)
+    found = np.clip(moved >> SUM_BITS, *limits)
     if not np.array_equal(found, wanted) or not _fits(left + offset, sums, moved):
         return None
-    return Affine(int(slopes[0]), int(slopes[1]), offset, output_offset, away=True)
+    return Affine(int(slopes[0]), int(slopes[1]), offset, limits, True, output_offset)
 
 
 def _fits(*values: Int64Array) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 from edgesmith.pipeline.errors import TargetUnsupportedError
 from edgesmith.targets.c.program import Call, KernelSet
@@ -55,20 +55,18 @@ class Site:
         )
 
 
-Kind = TypeVar("Kind", bound=Op)
-Lowering = Callable[[Kind, Site], "Call | Declined"]
+Lowering = Callable[[Any, Site], Call | Declined]
+F = TypeVar("F", bound=Callable[..., Call | Declined])
 
-_LOWERINGS: dict[tuple[type[Op], KernelSet], Lowering[Op]] = {}
+_LOWERINGS: dict[tuple[type[Op], KernelSet], Lowering] = {}
 
 
-def lowers(
-    *kinds: type[Kind], kernels: KernelSet = KernelSet.PORTABLE
-) -> Callable[[Lowering[Kind]], Lowering[Kind]]:
-    """Register a lowering for operator kinds on a set of kernels."""
+def lowers(*kinds: type[Op], kernels: KernelSet = KernelSet.PORTABLE) -> Callable[[F], F]:
+    """Register a function `(op, site)` as the lowering of operator kinds on a set of kernels."""
 
-    def register(lowering: Lowering[Kind]) -> Lowering[Kind]:
+    def register(lowering: F) -> F:
         for kind in kinds:
-            _LOWERINGS[kind, kernels] = cast("Lowering[Op]", lowering)
+            _LOWERINGS[kind, kernels] = lowering
         return lowering
 
     return register

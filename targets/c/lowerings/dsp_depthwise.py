@@ -40,7 +40,7 @@ def _tail(op: ir.DepthwiseConv2D, site: Site) -> tuple[DspTail, packing.Codes] |
     outputs = weight.shape[3]
     scales = linear.weight_scales(reference, weight, outputs)
     tail = linear.make_tail(reference, op.activation, scales, outputs)
-    rows = np.ascontiguousarray(reference.constant(1).reshape(-1, outputs).T)
+    rows = np.ascontiguousarray(reference.constant(1).astype(np.int8).reshape(-1, outputs).T)
     found = channel_tail(tail, rows, source.q.scalar[1])
     return found if isinstance(found, str) else (found, rows)
 
@@ -54,11 +54,16 @@ def _weights(rows: packing.Codes, bits: int, fast: bool) -> tuple[npt.NDArray[np
     return packed, (rows.shape[1] * bits + 7) // 8
 
 
+def _row_pairs(op: ir.DepthwiseConv2D, window: tuple[int, int]) -> int:
+    """Column pairs of a window row whose dilation is filled with zeros."""
+    return ((window[1] - 1) * op.dilation[1] + 2) // 2
+
+
 def _plane(
     op: ir.DepthwiseConv2D, window: tuple[int, int], width: int, columns: int, fast: bool
 ) -> tuple[int, int]:
     """Bytes of a plane row, and rows that reach beyond a window's first."""
-    reach = (columns - 1) * op.stride[1] + (window[1] - 1) * op.dilation[1] + 1
+    reach = (columns - 1) * op.stride[1] + 2 * _row_pairs(op, window)
     # In assembly every step reads four columns: for two outputs, or for one.
     if fast:
         reach = 2 * columns + 2 if op.stride[1] == 2 else _ceil(columns, 2) + 2
@@ -131,7 +136,7 @@ def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call | Declined:
     if fast:
         kernel += "_3x3" if op.stride == (1, 1) else "_3x3_stride2"
     bits = weight.dtype.bits
-    codes = 0 if fast or bits == 8 else window[0] * window[1]
+    unpacked = 0 if fast else 4 * window[0] * _row_pairs(op, window)
     overlap = _overlap(op, source.shape, result.shape, strip)
     return Call(
         name=op.name,
@@ -143,7 +148,7 @@ def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call | Declined:
         arguments=Struct("es_dsp_depthwise_args", fields),
         reads=(op.inputs[0],),
         writes=(op.output,),
-        scratch_bytes=_ceil(plane_rows * row_bytes + codes, 8),
+        scratch_bytes=_ceil(plane_rows * row_bytes + unpacked, 8),
         overlaps={} if overlap is None else {op.inputs[0]: overlap},
         macs=math.prod(result.shape) * window[0] * window[1],
     )

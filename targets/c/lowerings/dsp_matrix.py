@@ -6,6 +6,7 @@ What they do not cover is declined, and the portable kernels take over.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,39 +21,83 @@ from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import DType, Padding
 from edgesmith.targets.graph.reference import linear
 
-MATRIX_GROUP, ROW_GROUP = 4, 8
+Misfit = Callable[[packing.Codes, DspTail], str | None]
 
-# Sums of the second channel of a pair must fit 24 bits.
-PAIR_LIMIT = 1 << 23
+
+@dataclass(frozen=True)
+class _Format:
+    """A way to store weights, and the loop that reads it.
+
+    `shared` are the factors of the channels that share a sum; `misfit` says why a layer cannot
+    be stored so. `rows` is whether a loop for single rows of activations reads it too.
+    """
+
+    suffix: str
+    pack: Callable[[packing.Codes, int], packing.Words]
+    shared: tuple[int, ...]
+    expand: str
+    misfit: Misfit
+    rows: bool = True
+
+
+def _byte_misfit(rows: packing.Codes, tail: DspTail) -> str | None:
+    if not packing.fits_matrix_s8(rows):
+        return "weight -128 beside a negative one"
+    if tail.sums[1::2].max(initial=0) >= 1 << 23:
+        return "a sum may reach 2**23"
+    return None
+
+
+def _nibble_misfit(rows: packing.Codes, tail: DspTail) -> str | None:
+    offset = packing.NIBBLE_OFFSET * 128 * rows.shape[1]
+    if tail.sums[3::4].max(initial=0) >= 1 << 19:
+        return "a sum may reach 2**19"
+    if tail.sums[2::4].max(initial=0) + offset >= 1 << 23:
+        return "a sum with offset may reach 2**23"
+    return None
+
+
+def _no_misfit(rows: packing.Codes, tail: DspTail) -> str | None:
+    return None
+
+
+WIDE = _Format("wide_s8", packing.pack_matrix_wide, (1,), "expand", _no_misfit, rows=False)
+BYTES = _Format("s8", packing.pack_matrix_s8, packing.BYTE_PAIR, "expand", _byte_misfit)
+NIBBLES = _Format("s4", packing.pack_matrix_s4, packing.NIBBLES, "expand_summed", _nibble_misfit)
+
+# Weight type -> formats, the best first; the last takes everything.
+FORMATS = {DType.INT8: (BYTES, WIDE), DType.INT4: (NIBBLES, BYTES, WIDE)}
 
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A family of kernels: its argument struct, its files, and channels at a time."""
+    """A kernel in one format: its argument struct, its files, and channels at a time."""
 
-    arguments: str
-    function: str
-    group: int
-    sources: tuple[str, ...]
+    name: str
+    form: _Format
+    group: int = 4
+    variant: str = ""
 
+    @property
+    def function(self) -> str:
+        return f"es_dsp_{self.name}{self.variant}_{self.form.suffix}"
 
-def _kernel(name: str, core: str, bits: int, variant: str = "") -> _Kernel:
-    files = [f"{name}_s{bits}", name, f"{core}_s{bits}", "matrix", "bytes"]
-    if name == "conv":
-        files.append("join")
-    if core == "matrix":
-        files += ["expand" if bits == 8 else "expand_summed"]
-    group = ROW_GROUP if core == "row" else MATRIX_GROUP
-    sources = tuple(f"dsp/dsp_{stem}.c" for stem in files)
-    return _Kernel(f"es_dsp_{name}", f"es_dsp_{name}{variant}", group, sources)
+    @property
+    def sources(self) -> tuple[str, ...]:
+        core = "matrix" if self.group == 4 else "row"
+        files = [f"{self.name}_{self.form.suffix}", self.name, f"{core}_{self.form.suffix}"]
+        files += ["matrix", "bytes"]
+        files += ["join"] if self.name == "conv" else []
+        files += [self.form.expand] if core == "matrix" else []
+        return tuple(f"dsp/dsp_{stem}.c" for stem in files)
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """What every lowering here starts from: weights [O, K] and their tail."""
+    """What every lowering here starts from: weights [O, K], their format and their tail."""
 
     rows: packing.Codes
-    bits: int
+    form: _Format
     tail: DspTail
     zero: int
 
@@ -60,13 +105,9 @@ class _Layer:
     def outputs(self) -> int:
         return len(self.rows)
 
-    def weights(self, group: int) -> Array:
-        pack = packing.pack_matrix_s8 if self.bits == 8 else packing.pack_matrix_s4
-        return Array(pack(self.rows, group), Role.WEIGHTS)
-
-    def struct(self, group: int) -> Struct:
-        shared = packing.BYTE_PAIR if self.bits == 8 else packing.NIBBLES
-        return self.tail.struct(group, shared)
+    def shared_fields(self, group: int) -> tuple[tuple[str, Value], ...]:
+        weights = Array(self.form.pack(self.rows, group), Role.WEIGHTS)
+        return (("weights", weights), ("outputs", self.tail.struct(group, self.form.shared)))
 
 
 def _layer(op: ir.Op, site: Site) -> _Layer | str:
@@ -74,11 +115,11 @@ def _layer(op: ir.Op, site: Site) -> _Layer | str:
     source, weight = reference.tensor(0), reference.tensor(1)
     if source.dtype is not DType.INT8 or reference.output.dtype is not DType.INT8:
         return "only int8 activations are written"
-    if weight.dtype not in (DType.INT8, DType.INT4):
+    if weight.dtype not in FORMATS:
         return f"{weight.dtype} weights are not written"
     linear.require_symmetric(reference, weight)
     outputs = weight.shape[0]
-    rows = reference.constant(1).reshape(outputs, -1)
+    rows = reference.constant(1).astype(np.int8).reshape(outputs, -1)
     tail = linear.make_tail(
         reference,
         getattr(op, "activation", ir.Activation.NONE),
@@ -89,36 +130,20 @@ def _layer(op: ir.Op, site: Site) -> _Layer | str:
     found = channel_tail(tail, rows, zero)
     if isinstance(found, str):
         return found
-    refused = _exact(rows, weight.dtype.bits, found)
-    return refused or _Layer(rows, weight.dtype.bits, found, zero)
-
-
-def _exact(rows: packing.Codes, bits: int, tail: DspTail) -> str | None:
-    """Why sums of channels that share a word could not be told apart."""
-    if bits == 8:
-        if not packing.fits_matrix_s8(rows):
-            return "weight -128 beside a negative one"
-        if tail.sums[1::2].max(initial=0) >= PAIR_LIMIT:
-            return "a sum may reach 2**23"
-    else:
-        offset = packing.NIBBLE_OFFSET * 128 * rows.shape[1]
-        if tail.sums[3::4].max(initial=0) >= 1 << 19:
-            return "a sum of int4 products may reach 2**19"
-        if tail.sums[2::4].max(initial=0) + offset >= 1 << 23:
-            return "a sum of int4 products may reach 2**23"
-    return None
+    form = next(form for form in FORMATS[weight.dtype] if form.misfit(rows, found) is None)
+    return _Layer(rows, form, found, zero)
 
 
 def _call(
     op: ir.Op, layer: _Layer, kernel: _Kernel, fields: dict[str, Value], scratch: int, macs: int
 ) -> Call:
-    shared = {"weights": layer.weights(kernel.group), "outputs": layer.struct(kernel.group)}
+    shared = layer.shared_fields(kernel.group)
     return Call(
         name=op.name,
         kind=op.kind,
-        function=f"{kernel.function}_s{layer.bits}",
+        function=kernel.function,
         sources=kernel.sources,
-        arguments=Struct(f"{kernel.arguments}_args", (*shared.items(), *fields.items())),
+        arguments=Struct(f"es_dsp_{kernel.name}_args", (*shared, *fields.items())),
         reads=(op.inputs[0],),
         writes=(op.output,),
         scratch_bytes=_ceil(scratch, 8),
@@ -145,7 +170,7 @@ def _pointwise(
 ) -> Call:
     """A matrix product with `images` (n, rows, columns) of pixels, `strides` bytes apart."""
     depth = layer.rows.shape[1]
-    kernel = _kernel("pointwise", "matrix", layer.bits)
+    kernel = _Kernel("pointwise", layer.form)
     count, rows, columns = images
     n, y, x = np.meshgrid(*(np.arange(size) for size in images), indexing="ij")
     starts = (n * strides[0] + y * strides[1] + x * strides[2]).reshape(-1)
@@ -231,7 +256,7 @@ def _ring_convolution(
     ring = _ceil(ring_rows * ring_bytes, 4)
     scratch = _pair_bytes(depth) + 4 * kernel_height * runs + ring + joined
     macs = math.prod(result) * depth
-    call = _call(op, layer, _kernel("conv", "matrix", layer.bits), fields, scratch, macs)
+    call = _call(op, layer, _Kernel("conv", layer.form), fields, scratch, macs)
     rows = np.arange(result[1])
     loaded = np.clip(rows * op.stride[0] + ring_rows - op.padding.top, 0, height)
     image = np.arange(count)[:, None]
@@ -251,9 +276,13 @@ def fully_connected(op: ir.FullyConnected, site: Site) -> Call | Declined:
         return Declined(layer)
     depth = layer.rows.shape[1]
     rows = site.tensor(op.inputs[0]).elements // depth
-    if rows > 1 and depth % 4 == 0:
-        return _pointwise(op, layer, (1, 1, rows), (0, 0, depth))
-    kernel = _kernel("fully_connected", "row", layer.bits, "_padded" if depth % 4 else "")
-    scratch = _ceil(depth, 4) if depth % 4 else 0
+    if rows > 1 or not layer.form.rows:
+        if depth % 4 == 0:
+            return _pointwise(op, layer, (1, 1, rows), (0, 0, depth))
+        same = ir.Conv2D(op.name, op.inputs, op.outputs, activation=op.activation)
+        shapes = ((layer.outputs, 1, 1, depth), (1, 1, rows, depth), (1, 1, rows, layer.outputs))
+        return replace(_ring_convolution(same, layer, *shapes), kind=op.kind)
+    variant, scratch = ("_padded", _ceil(depth, 4)) if depth % 4 else ("", 0)
+    kernel = _Kernel("fully_connected", layer.form, 8, variant)
     fields: dict[str, Value] = {"depth": depth, "rows": rows}
     return _call(op, layer, kernel, fields, scratch, rows * layer.rows.size)

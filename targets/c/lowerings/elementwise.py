@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import numpy.typing as npt
 
 from edgesmith.targets.c.lowerings.affine import affine_sum
@@ -79,8 +80,8 @@ def _by_scalar(op: Op, site: Site) -> Call | None:
         if site.tensor(other).shape != site.tensor(op.output).shape:
             continue
         codes = all_codes(DType.INT8)
-        pair = [codes, codes]
-        pair[position] = data.reshape(1)
+        scalar = data.reshape(1).astype(np.int8)
+        pair = (scalar, codes) if position == 0 else (codes, scalar)
         table = Array(result_of(op, site, pair, codes.shape), Role.TABLE)
         count = site.tensor(op.output).elements
         arguments = struct("es_lookup_s8_args", count=count, table=table)
@@ -88,24 +89,23 @@ def _by_scalar(op: Op, site: Site) -> Call | None:
     return None
 
 
-def _affine(op: Op, site: Site, call: kernel.Call, sign: int) -> Call | None:
+def _affine(
+    op: Op, site: Site, call: kernel.Call, sign: int, limits: tuple[int, int]
+) -> Call | None:
     """The call of an affine kernel, where one is exact and walks both operands by 1."""
     shape = _shape(op, site)
     fields = dict(shape.fields)
     if call.output.dtype is not DType.INT8 or (fields["step_a"], fields["step_b"]) != (1, 1):
         return None
-    found = affine_sum(op, site, call, sign)
+    found = affine_sum(op, site, call, sign, limits)
     if found is None:
         return None
-    flat = fields["count"] == call.output.elements
-    if flat:
-        function = "es_add_affine_away_s8" if found.away else "es_add_affine_s8"
-        arguments = struct("es_add_affine_s8_args", count=fields["count"], by=found.struct())
-    elif found.away:
-        return None
+    if found.tailless and fields["count"] == call.output.elements:
+        function = "es_add_affine_s8"
+        arguments = struct(f"{function}_args", count=fields["count"], by=found.struct())
     else:
         function = "es_add_affine_rows_s8"
-        arguments = struct("es_add_affine_rows_s8_args", shape=shape, by=found.struct())
+        arguments = struct(f"{function}_args", shape=shape, by=found.struct(), tail=found.tail())
     return make_call(op, function, arguments, overlaps=_overlaps(op, site))
 
 
@@ -123,7 +123,8 @@ def _addend(zero: int, headroom: int, real: npt.ArrayLike) -> Struct:
 
 def _sum(op: ir.Add | ir.Sub, site: Site, sign: int) -> Call:
     call = integer_call(op, site, 0, 1)
-    special = _by_scalar(op, site) or _affine(op, site, call, sign)
+    limits = kernel.activation_range(call, op.activation)
+    special = _by_scalar(op, site) or _affine(op, site, call, sign, limits)
     if special is not None:
         return special
     reals = sum_multipliers(call)
@@ -131,7 +132,6 @@ def _sum(op: ir.Add | ir.Sub, site: Site, sign: int) -> Call:
         _addend(call.scalar(call.tensor(position))[1], headroom_bits(call), real)
         for position, real in enumerate(reals[:2])
     ]
-    limits = kernel.activation_range(call, op.activation)
     arguments = struct(
         "es_add_args",
         shape=_shape(op, site),

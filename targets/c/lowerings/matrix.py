@@ -33,7 +33,8 @@ def pack_rows(codes: Codes, bits: int) -> npt.NDArray[np.int8]:
     padded = np.zeros((rows, -(-count // per_byte) * per_byte), np.uint8)
     padded[:, :count] = codes.astype(np.int64) & ((1 << bits) - 1)
     parts = padded.reshape(rows, -1, per_byte) << (np.arange(per_byte, dtype=np.uint8) * bits)
-    return np.bitwise_or.reduce(parts, axis=2).astype(np.uint8).view(np.int8).reshape(-1)
+    packed: npt.NDArray[np.uint8] = np.bitwise_or.reduce(parts, axis=2).astype(np.uint8)
+    return packed.view(np.int8).reshape(-1)
 
 
 def unpack_rows(packed: npt.NDArray[np.int8], count: int, bits: int) -> npt.NDArray[np.int8]:
@@ -155,7 +156,7 @@ def _convolution(
     op: ir.Op, site: Site, window: Window, weight: Tensor, groups: int, macs: int
 ) -> Call:
     assert weight.data is not None
-    rows = weight.data.reshape(weight.shape[0], -1)
+    rows = weight.data.astype(np.int8).reshape(weight.shape[0], -1)
     folded = rows.astype(np.int64).sum(axis=1)
     shared, dtype, tail = _call(op, site, window, rows, 0, folded)
     zero = site.tensor(op.inputs[0]).q.scalar[1]
@@ -219,7 +220,7 @@ def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call:
     source, result = site.tensor(op.inputs[0]).shape, site.tensor(op.output).shape
     kernel_size = (weight.shape[1], weight.shape[2])
     window = Window(shape4(source), shape4(result), kernel_size, op.stride, op.dilation, op.padding)
-    rows = weight.data.reshape(-1, weight.shape[3])
+    rows = weight.data.astype(np.int8).reshape(-1, weight.shape[3])
     shared, dtype, tail = _call(op, site, window, rows, 3, None)
     more: dict[str, Value] = {
         "multiplier": op.multiplier,

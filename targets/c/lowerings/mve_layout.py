@@ -97,6 +97,19 @@ def unpack_taps(packed: Bytes, taps: int, channels: int, bits: int) -> Bytes:
     return codes.reshape(taps, -1)[:, :channels]
 
 
+def pack_columns(rows: Codes) -> Bytes:
+    """Weights [C, 9] of 3x3 windows: per channel its columns as words; a zero word before each."""
+    channels = len(rows)
+    words = np.zeros((channels, 4, 4), np.int8)
+    words[:, :3, :3] = rows.reshape(channels, 3, 3).swapaxes(1, 2)
+    return np.concatenate([np.zeros(4, np.int8), words.reshape(-1)])
+
+
+def unpack_columns(packed: Bytes) -> Bytes:
+    """The inverse of `pack_columns`: codes [C, 9]."""
+    return packed[4:].reshape(-1, 4, 4)[:, :3, :3].swapaxes(1, 2).reshape(-1, 9)
+
+
 def pack_records(bias: Int64Array, multiplier: Int64Array, shift: Int64Array, lanes: int) -> Words:
     """Records of `lanes` channels: biases, multipliers, bytes of shifts; biases wrap.
 

@@ -17,9 +17,20 @@ from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.reference import kernel
 
 
-@lowers(ir.AveragePool2D, ir.MaxPool2D)
-def pool(op: ir.AveragePool2D | ir.MaxPool2D, site: Site) -> Call:
-    """Windows cut to the input; four int8 channels at a time where the core can."""
+@lowers(ir.AveragePool2D)
+def average_pool(op: ir.AveragePool2D, site: Site) -> Call:
+    """Sums of four int8 channels at a time where the core can."""
+    return _pool(op, site)
+
+
+@lowers(ir.MaxPool2D)
+def max_pool(op: ir.MaxPool2D, site: Site) -> Call:
+    """Likewise."""
+    return _pool(op, site)
+
+
+def _pool(op: ir.AveragePool2D | ir.MaxPool2D, site: Site) -> Call:
+    """Windows cut to the input."""
     call = integer_call(op, site, 0)
     source, result = call.tensor(0), call.output
     if call.scalar(source) != call.scalar(result):

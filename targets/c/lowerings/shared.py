@@ -109,7 +109,7 @@ def result_of(op: Op, site: Site, inputs: Sequence[Codes], shape: tuple[int, ...
     asked = replace(op, inputs=names)
     graph = Graph("table", tensors, (asked,), names, op.outputs)
     values = {name: codes[None] for name, codes in zip(names, inputs, strict=True)}
-    found: Codes = run_op(graph, asked, values, site.profile)[0]  # type: ignore[assignment]
+    found: Codes = run_op(graph, asked, values, site.profile)[0]
     return found
 
 

@@ -7,6 +7,8 @@ computed, or interpolated where the reference does.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from edgesmith.targets.c.lowerings.base import Site, lowers
@@ -96,24 +98,41 @@ def hard_swish(op: ir.HardSwish, site: Site) -> Call:
     return _lookup(op, site)
 
 
-@lowers(ir.Logistic, ir.Tanh)
-def curve(op: ir.Logistic | ir.Tanh, site: Site) -> Call:
+@dataclass(frozen=True)
+class _Curve:
+    """How es_curve_s16 reads the sigmoid's table; see es_table.h."""
+
+    bits: int
+    largest_power: int
+    ceiling: int
+    up: int
+    mirror: int
+    down: int
+
+
+_SIGMOID = _Curve(9, 0, 0x7FFF << 10, 1 << 9, (1 << 25) + (1 << 9) - 1, 10)
+_TANH = _Curve(8, 1, 0xFFFF << 8, (1 << 7) - (1 << 23), (1 << 23) + (1 << 7) - 1, 8)
+
+
+@lowers(ir.Logistic)
+def logistic(op: ir.Logistic, site: Site) -> Call:
     """A table of all int8 codes, or the interpolated sigmoid for int16."""
+    return _curve(op, site, _SIGMOID)
+
+
+@lowers(ir.Tanh)
+def tanh(op: ir.Tanh, site: Site) -> Call:
+    """The same; int16 is 2 sigmoid(2 x) - 1."""
+    return _curve(op, site, _TANH)
+
+
+def _curve(op: Op, site: Site, curve: _Curve) -> Call:
     call = integer_call(op, site, 0)
     if call.output.dtype is DType.INT8:
         return _lookup(op, site)
-    bits, largest_power = (9, 0) if isinstance(op, ir.Logistic) else (8, 1)
     activations.require_fixed_output(op, call)
-    factor, shift = activations.curve_factor16(call, largest_power)
+    factor, shift = activations.curve_factor16(call, curve.largest_power)
     half = (1 << shift) >> 1
-    if isinstance(op, ir.Logistic):
-        shape = {"ceiling": 0x7FFF << 10, "up": 1 << 9, "mirror": (1 << 25) + (1 << 9) - 1}
-    else:
-        shape = {
-            "ceiling": 0xFFFF << 8,
-            "up": (1 << 7) - (1 << 23),
-            "mirror": (1 << 23) + (1 << 7) - 1,
-        }
     arguments = struct(
         "es_curve_s16_args",
         count=call.output.elements,
@@ -123,15 +142,17 @@ def curve(op: ir.Logistic | ir.Tanh, site: Site) -> Call:
         half=half,
         half_negative=max(half - 1, 0),
         shift=shift,
-        bits=bits,
-        **shape,
-        down=bits + 1 if isinstance(op, ir.Logistic) else bits,
+        bits=curve.bits,
+        ceiling=curve.ceiling,
+        up=curve.up,
+        mirror=curve.mirror,
+        down=curve.down,
     )
     return make_call(op, "es_curve_s16", arguments, overlaps={op.inputs[0]: Overlap(0)})
 
 
 @lowers(ir.Gelu)
-def gelu_(op: ir.Gelu, site: Site) -> Call:
+def gaussian_unit(op: ir.Gelu, site: Site) -> Call:
     """A table of all int8 codes, or an interpolated one for int16."""
     call = integer_call(op, site, 0)
     if call.output.dtype is DType.INT8:

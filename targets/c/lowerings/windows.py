@@ -34,8 +34,8 @@ def overlap(
     _, out_height, out_width, out_channels = result
     rows = np.clip(np.arange(out_height) * stride[0] - padding.top, 0, height)
     columns = np.clip(np.arange(out_width) * stride[1] - padding.left, 0, width)
-    starts = (rows[:, None] * width + columns).reshape(1, -1)
-    starts = (np.arange(batch)[:, None] * height * width + starts).reshape(-1)
+    image = (rows[:, None] * width + columns).reshape(-1)
+    starts = (np.arange(batch)[:, None] * height * width + image).reshape(-1)
     needed = np.minimum.accumulate(starts[::-1])[::-1] * channels
     begins = np.arange(0, len(starts), positions_per_step)
     ends = np.minimum(begins + positions_per_step, len(starts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +93,7 @@ def graph_of(spec: Spec, random: Random) -> ir.Graph:
         if spec.per_channel
         else ir.Quantization.per_tensor(float(real[0]))
     )
-    bias = random.integers(-int(spread), int(spread) + 1, channels).astype(np.int32)
+    bias = np.asarray(random.integers(-int(spread), int(spread) + 1, (channels,)), np.int32)
     source = spec.source if spec.kind != "fc" else (*spec.result[:1], spec.source[3])
     tensors = (
         ir.Tensor("x", source, DType.INT8, ir.Quantization.per_tensor(0.05, spec.zeros[0])),
@@ -124,7 +125,7 @@ def drawn_spec(random: Random) -> Spec:
     kind = str(random.choice(["conv", "conv", "conv", "depthwise", "depthwise", "fc"]))
     activations = [*Activation, Activation.RELU, Activation.NONE]
     zero = (-128, 127, 0, int(random.integers(-128, 128)))
-    shared = {
+    shared: dict[str, Any] = {
         "activation": activations[int(random.integers(len(activations)))],
         "bits": int(random.choice([8, 4])),
         "zeros": _pair(random, zero, 0.1),
@@ -134,7 +135,7 @@ def drawn_spec(random: Random) -> Spec:
     }
     if kind == "fc":
         source = (1, 1, int(random.choice([1, 1, 2, 5])), int(random.integers(1, 140)))
-        return Spec(kind, source, int(random.integers(1, 40)), **shared)  # type: ignore[arg-type]
+        return Spec(kind, source, int(random.integers(1, 40)), **shared)
     while True:
         height, width = (int(value) for value in random.integers(1, 12, 2))
         channels = int(random.choice([1, 2, 3, 4, 5, 8, 12, 16]))
@@ -150,7 +151,7 @@ def drawn_spec(random: Random) -> Spec:
             _pair(random, (1, 1, 1, 2), 0.7),
             NO_PADDING if kernel == (1, 1) and random.random() < 0.7 else padding,
             int(random.choice([1, 1, 1, 2, 3])),
-            **shared,  # type: ignore[arg-type]
+            **shared,
         )
         if min(spec.result) > 0:
             return spec

@@ -145,8 +145,7 @@ class Case:
     def expected(self) -> Codes:
         op = self.graph.ops[0]
         values = {op.inputs[0]: self.inputs}
-        found: Codes = run_op(self.graph, op, values, PROFILES["tflite-micro"])
-        return found
+        return run_op(self.graph, op, values, PROFILES["tflite-micro"]).astype(np.int8)
 
 
 def lower(graph: ir.Graph, scratch_bytes: int | None = None) -> Call | Declined:
@@ -185,14 +184,15 @@ def _case_text(number: int, case: Case) -> tuple[str, int]:
         + ";"
     )
     overlap = call.overlaps.get(op.inputs[0])
-    apart_in, apart_out = 16, _ceil(16 + in_bytes) + 16
+    # Tensors may start at any byte.
+    apart_in, apart_out = 17, _ceil(17 + in_bytes) + 19
     end = apart_out + _ceil(out_bytes) + 16
     lead = end if overlap is None else overlap.distance
     lead = lead if overlap is not None and overlap.exact else _ceil(lead, 4)
     over_in, over_out = (lead, 0) if lead >= 0 else (0, -lead)
     if overlap is None:
         over_in, over_out = apart_in, apart_out
-    scratch_at = _ceil(max(end, over_in + in_bytes, over_out + out_bytes)) + 16
+    scratch_at = _ceil(max(end + 8, over_in + in_bytes, over_out + out_bytes)) + 16
     total = scratch_at + call.scratch_bytes + 16
     lines.append(
         CASE.format(

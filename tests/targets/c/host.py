@@ -155,8 +155,9 @@ def encode(requests: Sequence[Request], functions: Sequence[str], pointer_bytes:
         for offset, data in layout.pointers:
             parts += [_words(offset, len(data)), data]
         parts.append(_words(len(request.reads)))
-        for codes in request.reads:
-            parts += [_words(codes.nbytes), codes.tobytes()]
+        names = request.call.reads
+        for name, codes in zip(names, request.reads, strict=True):
+            parts += [_words(names.index(name), codes.nbytes), codes.tobytes()]
         size = int(np.prod(request.shape)) * request.result.itemsize
         over, distance = -1, 0
         if request.over is not None:
@@ -248,27 +249,27 @@ static void one(int32_t index)
     const void *p[16];
     char *operand[16];
     size_t sizes[16];
+    int32_t first[16];
     int count = word();
     for (int i = 0; i < count; ++i) {
+        first[i] = word();
         sizes[i] = (size_t)word();
-        p[i] = operand[i] = owned[held++] = fresh(sizes[i]);
+        operand[i] = owned[held++] = fresh(sizes[i]);
         take(operand[i], sizes[i]);
     }
     size_t bytes = (size_t)word(), scratch = (size_t)word();
     int32_t over = word(), distance = word();
-    size_t before = distance < 0 ? (size_t)-distance : 0, after = distance > 0 ? (size_t)distance : 0;
+    size_t before = distance < 0 ? (size_t)-distance : 0;
+    size_t after = distance > 0 ? (size_t)distance : 0;
     size_t both = before + bytes;
     if (over >= 0 && after + sizes[over] > both) both = after + sizes[over];
     char *whole = owned[held++] = fresh(over >= 0 ? both : bytes);
     char *out = over >= 0 ? whole + before : whole;
     if (over >= 0) {
-        for (int i = 0; i < count; ++i) {
-            if (i == over || (sizes[i] == sizes[over] && !memcmp(operand[i], operand[over], sizes[i]))) {
-                p[i] = whole + after;
-            }
-        }
         memcpy(whole + after, operand[over], sizes[over]);
+        operand[over] = whole + after;
     }
+    for (int i = 0; i < count; ++i) p[i] = operand[first[i]];
     p[count++] = out;
     if (scratch) p[count++] = owned[held++] = fresh(scratch);
     invoke(table[index], arguments, p, count);

@@ -65,9 +65,7 @@ def layer(
     none = np.zeros(scale.size, np.int64)
     tensors = {
         x: Tensor(x, source, DType.INT8, Quantization.per_tensor(steps[0], zeros[0])),
-        w: Tensor(
-            w, weights.codes.shape, dtype, Quantization(scale, none, axis), weights.codes
-        ),
+        w: Tensor(w, weights.codes.shape, dtype, Quantization(scale, none, axis), weights.codes),
         b: Tensor(
             b,
             weights.bias.shape,
@@ -160,9 +158,12 @@ def codes_of(graph: Graph, rng: np.random.Generator, samples: int) -> list[np.nd
     return found
 
 
-def check_exact(graph: Graph, inputs: list[np.ndarray], folder: Path) -> Program:
+def check_exact(
+    graph: Graph, inputs: list[np.ndarray], folder: Path, plan: str = "speed"
+) -> Program:
     """Build for Cortex-M55, run, and compare every byte with the reference executor."""
-    target = CortexM55()
+    target = CortexM55.with_options("cortex-m55", {"plan": plan})()
+    assert isinstance(target, CortexM55)
     for tool in target.tools():
         if tool.find() is None:
             pytest.skip(f"needs {tool.name}: {tool.install}")

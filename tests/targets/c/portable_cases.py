@@ -42,29 +42,48 @@ def moved(op: Op, x: Tensor) -> Graph:
     return graph_of(op, x, result(op, "y", x))
 
 
-def binary(draw: Draw, kind: Callable[..., Op]) -> Graph:
-    """Any broadcasting of up to five axes; scales from usual to absurd."""
-    dtype = dtype_of(draw)
+def _broadcast(draw: Draw) -> tuple[Shape, Shape]:
+    """Two shapes that fit: equal, with axes of 1 or without leading axes, or one a scalar."""
     wanted = shape_of(draw, 1, 5, 12)
-    shapes = [wanted, wanted]
-    if draw.integer(0, 3):
-        for side in (0, 1):
-            kept = tuple(draw.pick([1, size, size]) for size in wanted)
-            shapes[side] = kept[draw.pick([0, 0, draw.integer(0, len(kept) - 1)]) :]
-    x = draw.activation("x", shapes[0], dtype, scale=draw.scale(1e-3, 0.1))
-    y = draw.activation("y", shapes[1], dtype, scale=draw.scale(1e-3, 0.1))
+    kind = draw.integer(0, 4)
+    if kind == 0:
+        return wanted, (1,)
+    if kind == 1:
+        return wanted, wanted
+    first, second = (
+        tuple(draw.pick([1, size, size]) for size in wanted)[draw.pick([0, 0, 1]) :]
+        for _ in range(2)
+    )
+    return first, second
+
+
+def _scales(draw: Draw) -> tuple[float, float, float]:
+    """Of two operands and the result: usual ones, powers of two, or absurd ones."""
+    kind = draw.integer(0, 5)
+    if kind == 0:
+        return draw.scale(1e-3, 0.1), draw.scale(1e-3, 0.1), draw.scale(1e-9, 1e3)
+    if kind in (1, 2):
+        first, second, output = (2.0 ** draw.integer(-6, -4) for _ in range(3))
+        return first, second, output
+    base = draw.scale(1e-3, 0.1)
+    return base, base * draw.scale(0.2, 3), base * draw.scale(0.3, 3)
+
+
+def binary(draw: Draw, kind: Callable[..., Op]) -> Graph:
+    """Any broadcasting of up to five axes."""
+    dtype, shapes, scales = dtype_of(draw), _broadcast(draw), _scales(draw)
+    if kind is ir.Mul:
+        scales = (*scales[:2], scales[0] * scales[1] * (1 << (dtype.bits - 1)))
+    x, y = (
+        draw.activation(name, shape, dtype, scale=scale)
+        for name, shape, scale in zip("xy", shapes, scales[:2], strict=True)
+    )
     if draw.integer(0, 3) == 0:
         y = Tensor("y", y.shape, dtype, y.quantization, draw.codes(y.shape, dtype))
     op = kind("op", draw.pick([("x", "y"), ("x", "y"), ("y", "x")]), ("z",), draw.pick(ACTIVATIONS))
-    scale = draw.scale(1e-3, 0.3) if draw.integer(0, 5) else draw.scale(1e-9, 1e3)
-    by_name = {"x": x, "y": y}
-    z = result(
-        op,
-        "z",
-        *(by_name[name] for name in op.inputs),
-        quantization=draw.quantization(dtype, scale),
-    )
-    return graph_of(op, x, y, z)
+    operands = (x, y) if op.inputs[0] == "x" else (y, x)
+    quantization = draw.quantization(dtype, scales[2])
+    return graph_of(op, x, y, result(op, "z", *operands, quantization=quantization))
 
 
 def pool(draw: Draw, kind: Callable[..., Op]) -> Graph:
@@ -115,9 +134,11 @@ def transpose(draw: Draw) -> Graph:
 
 def pad(draw: Draw) -> Graph:
     x = draw.activation("x", shape_of(draw, 1, 4, 6), dtype_of(draw))
-    around = [tuple(draw.pick([0, 0, draw.integer(0, 3)]) for _ in x.shape) for _ in range(2)]
+    before, after = (
+        tuple(draw.pick([0, 0, draw.integer(0, 3)]) for _ in x.shape) for _ in range(2)
+    )
     value = draw.pick([None, draw.integer(x.dtype.qmin, x.dtype.qmax)])
-    return moved(ir.Pad("op", ("x",), ("y",), *around, value), x)
+    return moved(ir.Pad("op", ("x",), ("y",), before, after, value), x)
 
 
 def strided_slice(draw: Draw) -> Graph:

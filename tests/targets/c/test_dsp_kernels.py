@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,10 @@ LAYERS = {
     "depthwise, stride 2": (
         Spec("depthwise", (1, 24, 24, 32), 0, (3, 3), (2, 2), padding=AFTER),
         3.65,
+    ),
+    "depthwise 5x5": (
+        Spec("depthwise", (1, 12, 12, 16), 0, (5, 5), padding=Padding(2, 2, 2, 2)),
+        4.8,
     ),
     "fully connected, 640 to 128": (Spec("fc", (1, 1, 1, 640), 128), 1.04),
     "fully connected, 128 to 128": (Spec("fc", (1, 1, 1, 128), 128), 1.1),
@@ -89,21 +94,47 @@ def test_the_other_dsp_cores_compute_the_same(core: str, tmp_path: Path) -> None
     assert_right(drawn_cases(103, 60), tmp_path, core)
 
 
+# bits, depth -> the end of the kernel's name: sums at the limit of a format, and beyond it.
+FULL = {
+    (8, 252): "_s8",
+    (8, 276): "_wide_s8",
+    (4, 284): "_s4",
+    (4, 300): "_s8",
+    (4, 4800): "_wide_s8",
+}
+
+
 @needs_emulator
 def test_full_sums_equal_the_reference(tmp_path: Path) -> None:
-    """All weights and inputs at the ends of their ranges, sums as long as packing admits."""
+    """All weights and inputs at the ends of their ranges; a format that cannot is not chosen."""
     cases = []
     random = np.random.default_rng(7)
-    for fill in ("highest", "lowest", "extremes"):
-        for bits, depth in ((8, 252), (4, 284)):
-            for kind in ("conv", "fc"):
-                spec = Spec(kind, (1, 1, 1 if kind == "fc" else 3, depth), 9, bits=bits, fill=fill)
-                graph = graph_of(spec, random)
-                for code in (-128, 127):
-                    call = lower(graph)
-                    assert not isinstance(call, Declined), call
-                    inputs = np.full((1, *graph["x"].shape), code, np.int8)
-                    cases.append(Case(graph, inputs, call))
+    for ((bits, depth), suffix), fill in product(FULL.items(), ("highest", "lowest")):
+        for kind in ("conv", "fc"):
+            rows = 1 if kind == "fc" else 3
+            graph = graph_of(Spec(kind, (1, 1, rows, depth), 9, bits=bits, fill=fill), random)
+            call = lower(graph)
+            assert not isinstance(call, Declined), call
+            # At the other end, channels may be constant, which any format takes.
+            assert fill == "lowest" or call.function.endswith(suffix)
+            assert "wide" in suffix or "wide" not in call.function
+            for code in (-128, 127):
+                cases.append(Case(graph, np.full((1, *graph["x"].shape), code, np.int8), call))
+    assert_right(cases, tmp_path)
+
+
+@needs_emulator
+def test_the_lowest_weight_is_taken(tmp_path: Path) -> None:
+    random = np.random.default_rng(8)
+    cases = []
+    for kind, bits in product(("conv", "depthwise", "fc"), (8, 4)):
+        spec = Spec(kind, (1, 5, 6, 8), 6, (3, 3), padding=AROUND, bits=bits)
+        graph = graph_of(spec, random)
+        lowest = np.full(graph["w"].shape, -(1 << (bits - 1)), np.int8)
+        graph = graph.with_tensors(replace(graph["w"], data=lowest))
+        call = lower(graph)
+        assert not isinstance(call, Declined), call
+        cases.append(Case(graph, inputs_of(graph, random), call))
     assert_right(cases, tmp_path)
 
 

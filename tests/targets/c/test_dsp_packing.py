@@ -30,7 +30,7 @@ def codes(shapes: st.SearchStrategy[tuple[int, int]], low: int) -> st.SearchStra
 def test_int8_words_invert(weights: Codes, group: int) -> None:
     words = packing.pack_matrix_s8(weights, group)
     if packing.fits_matrix_s8(weights):
-        found = packing.unpack_matrix_s8(words, *weights.shape, group)
+        found = packing.unpack_matrix_s8(words, weights.shape, group)
         np.testing.assert_array_equal(found, weights)
 
 
@@ -42,10 +42,16 @@ def test_what_does_not_fit_a_half_is_found(weights: Codes) -> None:
     assert packing.fits_matrix_s8(weights) == bool((halves >= -(1 << 15)).all())
 
 
+@given(codes(SHAPES, -128), GROUPS)
+def test_wide_words_invert(weights: Codes, group: int) -> None:
+    words = packing.pack_matrix_wide(weights, group)
+    np.testing.assert_array_equal(packing.unpack_matrix_wide(words, weights.shape, group), weights)
+
+
 @given(codes(SHAPES, -8), GROUPS)
 def test_int4_words_invert(weights: Codes, group: int) -> None:
     words = packing.pack_matrix_s4(weights, group)
-    found = packing.unpack_matrix_s4(words, *weights.shape, group)
+    found = packing.unpack_matrix_s4(words, weights.shape, group)
     np.testing.assert_array_equal(found, weights)
     assert 2 * words.nbytes == packing.pack_matrix_s8(weights, group).nbytes
 
@@ -80,7 +86,9 @@ def kernel_codes(found: DspTail, products: npt.NDArray[np.int64]) -> npt.NDArray
     high = ((2 * sums * channels.multiplier[0] + (1 << 31)) >> 32) + centre
     if not found.floored:
         high += sums >> 63
-    return np.clip(np.clip(high >> (word & 0xFF), -128, 127), *found.limits)
+    low, top = found.limits
+    saturated = np.clip(high >> (word & 0xFF), -128, 127)
+    return np.asarray(np.clip(saturated, low, top), np.int64)
 
 
 @given(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgesmith.pipeline.errors import TargetUnsupportedError
+from edgesmith.pipeline.registry import Registries
 from edgesmith.targets.c.compiler import Compiled, CompileOptions, compile_graph
 from edgesmith.targets.c.program import KernelSet
 from edgesmith.targets.c_host import CHost
@@ -228,3 +229,34 @@ def test_the_header_states_what_the_graph_says(tmp_path: Path) -> None:
     assert scale is not None
     assert np.float32(scale[1]) == tensor.q.scalar[0]
     assert f"#define MODEL_ARENA_BYTES {made.memory.arena_bytes}" in text
+
+
+CHECKER = """
+#include "model_vectors.h"
+int main(void)
+{
+    return model_check_vectors();
+}
+"""
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["right", "one changed"])
+def test_vectors_check_a_device(wrong: bool, tmp_path: Path) -> None:
+    target = Registries.discovered().targets.get("c-host,vectors=3")()
+    for name, data in target.build(graph_of(SEED)).files.items():
+        if "/" not in name:
+            (tmp_path / name).write_bytes(data)
+    header = tmp_path / "model_vectors.h"
+    assert "#define MODEL_NUM_VECTORS 3" in header.read_text()
+    if wrong:
+        text = header.read_text()
+        at = text.index("model_vectors_output_0[")
+        first = re.compile(r"\{(\d+),").search(text, at)
+        assert first is not None
+        changed = f"{{{int(first[1]) ^ 1},"
+        header.write_text(text[: first.start()] + changed + text[first.end() :])
+    library_sources = sources(tmp_path)
+    (tmp_path / "check.c").write_text(CHECKER)
+    compiles("gcc", *STRICT, "check.c", *library_sources, "-o", "check", cwd=tmp_path)
+    done = subprocess.run([str(tmp_path / "check")], check=False)
+    assert done.returncode == int(wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgesmith.targets.c.lowerings.base import Declined, Site, lower_op
+from edgesmith.targets.c.lowerings.mve_depthwise import depthwise_conv2d
+from edgesmith.targets.c.lowerings.mve_matrix import conv2d
+from edgesmith.targets.c.program import KernelSet
 from edgesmith.targets.graph import ir
-from edgesmith.targets.graph.ir import Activation, Op, Padding
+from edgesmith.targets.graph.ir import (
+    Activation,
+    DType,
+    Graph,
+    Op,
+    Padding,
+    Quantization,
+    Tensor,
+)
 from tests.targets.c.mve_networks import (
     MOST_LAYERS,
     Weights,
@@ -90,18 +103,130 @@ def test_sums_of_the_largest_products(tmp_path: Path) -> None:
     check_exact(graph, inputs, tmp_path)
 
 
-def test_the_smallest_scratch_computes_the_same(tmp_path: Path) -> None:
-    """A limit below two patches makes the convolution take one position at a time."""
-    from edgesmith.targets.c.lowerings.base import Site
-    from edgesmith.targets.c.lowerings.mve_matrix import conv2d
-    from edgesmith.targets.c.program import Call, KernelSet
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("activation", [Activation.NONE, Activation.RELU6])
+def test_long_rows_of_3x3_windows_are_exact(
+    stride: int, activation: Activation, tmp_path: Path
+) -> None:
+    """Columns of codes: every remainder of four outputs, every padding, an input ending early."""
+    rng = np.random.default_rng(stride)
+    layers = []
+    for index in range(MOST_LAYERS):
+        channels = 4 * int(rng.integers(1, 6))
+        shape = (1, 3, 3, channels)
+        weights = Weights(
+            rng.integers(-127, 128, shape).astype(np.int8),
+            rng.integers(-3000, 3000, channels),
+            rng.uniform(0.001, 0.01, channels),
+            axis=3,
+        )
+        height, width = int(rng.integers(1, 5)), (8 * stride + index % 4) * stride + 2
+        padding = Padding(*(int(n) for n in rng.integers(0, 3, 4)))
+        padding = Padding(padding.top + 1, padding.bottom + 1, padding.left, padding.right)
+        steps = (stride + index % 2, stride)
+        op = ir.DepthwiseConv2D("", (), ("",), stride=steps, padding=padding, activation=activation)
+        source = (1 + index % 2, height, width, channels)
+        layers.append(layer(index, op, source, weights, (-7, 3), (0.05, 0.02)))
+    graph = network(layers)
+    program = check_exact(graph, codes_of(graph, rng, 2), tmp_path)
+    assert set(functions(program)) == {"es_mve_depthwise_3x3_s8"}
 
+
+@pytest.mark.parametrize("activation", [Activation.NONE, Activation.RELU6])
+def test_narrow_pointwise_layers_are_exact(activation: Activation, tmp_path: Path) -> None:
+    """Up to 16 codes per position, and any number of positions in the last strip."""
+    rng = np.random.default_rng(3)
+    layers = []
+    for index, depth in enumerate((1, 3, 8, 12, 15, 16, 16, 2)):
+        outputs = 4 * int(rng.integers(1, 5))
+        weights = Weights(
+            rng.integers(-127, 128, (outputs, 1, 1, depth)).astype(np.int8),
+            rng.integers(-3000, 3000, outputs),
+            rng.uniform(0.001, 0.01, outputs),
+        )
+        op = ir.Conv2D("", (), ("",), activation=activation)
+        source = (1 + index % 2, 3, int(rng.integers(1, 12)), depth)
+        layers.append(layer(index, op, source, weights, (-7, 3), (0.05, 0.02)))
+    graph = network(layers)
+    program = check_exact(graph, codes_of(graph, rng, 2), tmp_path)
+    assert set(functions(program)) == {"es_mve_pointwise_narrow_s8"}
+
+
+@pytest.mark.parametrize("kind", [ir.Add, ir.Sub])
+def test_sums_of_all_pairs_of_codes_are_exact(kind: type[Op], tmp_path: Path) -> None:
+    """Two tensors whose elements meet in all 65,536 ways, and some that fill no vector."""
+    codes = np.arange(-128, 128, dtype=np.int8)
+    pairs = np.array(np.meshgrid(codes, codes)).reshape(2, -1)
+    first, second = (np.append(each, each[:7])[None, None] for each in pairs)
+    shape = first.shape[1:]
+    tensors = {
+        name: Tensor(name, shape, DType.INT8, Quantization.per_tensor(scale, zero))
+        for name, scale, zero in (("a", 0.031, -7), ("b", 0.0473, 11), ("y", 0.053, 4))
+    }
+    op = kind("op", ("a", "b"), ("y",))
+    graph = Graph("sum", tensors, (op,), ("a", "b"), ("y",))
+    program = check_exact(graph, [first, second], tmp_path)
+    assert set(functions(program)) == {"es_mve_add_affine_s8"}
+
+
+@pytest.mark.parametrize(
+    ("op", "source", "weights", "scratch"),
+    [
+        (ir.Conv2D, (1, 7, 7, 32), (20, 3, 3, 32), (2 * 288, 288)),
+        (ir.DepthwiseConv2D, (1, 9, 64, 32), (1, 3, 3, 32), (4 * 66 * 4, 32 + 4 * 9)),
+    ],
+)
+def test_without_scratch_the_same_is_computed(
+    op: type[Op],
+    source: tuple[int, ...],
+    weights: tuple[int, ...],
+    scratch: tuple[int, int],
+    tmp_path: Path,
+) -> None:
+    """Limits leave convolutions one position at a time, and depthwise ones without columns."""
     rng = np.random.default_rng(1)
-    graph = network([drawn_layer(0, ir.Conv2D, rng)])
-    op = graph.ops[0]
-    assert isinstance(op, ir.Conv2D)
-    wide = conv2d(op, Site(graph, KernelSet.MVE))
-    narrow = conv2d(op, Site(graph, KernelSet.MVE, scratch_bytes=1))
-    assert isinstance(wide, Call)
-    assert isinstance(narrow, Call)
-    assert 2 * narrow.scratch_bytes == wide.scratch_bytes
+    channels = weights[0] if op is ir.Conv2D else weights[3]
+    held = Weights(
+        rng.integers(-127, 128, weights).astype(np.int8),
+        np.zeros(channels),
+        np.full(channels, 1e-3),
+        axis=0 if op is ir.Conv2D else 3,
+    )
+    whole = replace(op("", (), ("",)), padding=Padding(1, 1, 1, 1))
+    graph = network([layer(0, whole, source, held, (9, 0), (0.05, 0.2))])
+    inputs = codes_of(graph, rng, 2)
+    for plan, expected in zip(("speed", "memory"), scratch, strict=True):
+        program = check_exact(graph, inputs, tmp_path / plan, plan)
+        assert program.calls[0].scratch_bytes == expected
+
+
+def test_what_is_not_written_is_declined_with_the_reason() -> None:
+    """And the portable kernels take over."""
+    rng = np.random.default_rng(2)
+    zeros = np.zeros(8)
+    codes = rng.integers(-127, 128, (8, 3, 3, 2)).astype(np.int8)
+    grouped = ir.Conv2D("", (), ("",), groups=2)
+    multiplied = ir.DepthwiseConv2D("", (), ("",), multiplier=2)
+    least = ir.DepthwiseConv2D("", (), ("",))
+    cases = (
+        (conv2d, grouped, Weights(codes, zeros, np.ones(8)), "groups"),
+        (
+            depthwise_conv2d,
+            multiplied,
+            Weights(codes.reshape(1, 3, 3, 16)[..., :8], zeros, np.ones(8), axis=3),
+            "multipliers",
+        ),
+        (
+            depthwise_conv2d,
+            least,
+            Weights(np.full((1, 2, 2, 4), -128, np.int8), np.zeros(4), np.ones(4), axis=3),
+            "16 bits",
+        ),
+    )
+    for lower, op, weights, reason in cases:
+        graph = network([layer(0, op, (1, 5, 5, 4), weights)])
+        site = Site(graph, KernelSet.MVE)
+        found = lower(graph.ops[0], site)  # type: ignore[arg-type]
+        assert isinstance(found, Declined)
+        assert reason in found.reason
+        assert lower_op(graph.ops[0], site).sources[0].startswith("portable/")

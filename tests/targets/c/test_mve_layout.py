@@ -32,6 +32,12 @@ def test_taps_come_back(taps: int, channels: int, bits: int, seed: int) -> None:
     np.testing.assert_array_equal(layout.unpack_taps(packed, taps, channels, bits), codes)
 
 
+@given(st.integers(1, 20), SEEDS)
+def test_columns_come_back(channels: int, seed: int) -> None:
+    codes = drawn((channels, 9), 8, seed)
+    np.testing.assert_array_equal(layout.unpack_columns(layout.pack_columns(codes)), codes)
+
+
 def test_four_rows_take_turns() -> None:
     rows = np.arange(4 * 18).reshape(4, 18).astype(np.int8)
     packed = layout.pack_rows(rows, 8)

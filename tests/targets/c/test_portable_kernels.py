@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesmith.pipeline.errors import UnsupportedError
+from edgesmith.pipeline.errors import TargetUnsupportedError, UnsupportedError
 from edgesmith.targets.c.lowerings import (
     elementwise,
     matmul,
@@ -24,13 +25,14 @@ from edgesmith.targets.c.lowerings import (
 from edgesmith.targets.c.lowerings.base import Site, lower_op
 from edgesmith.targets.c.program import KernelSet
 from edgesmith.targets.graph import ir
-from edgesmith.targets.graph.ir import Activation, Array, DType, Graph
+from edgesmith.targets.graph.ir import Activation, Array, DType, Graph, Quantization, Tensor
 from edgesmith.targets.graph.reference import PROFILES, run_op
+from edgesmith.targets.graph.shapes import infer
 from tests.conformance.cases import Case, all_cases
 from tests.targets.c import portable_cases
 from tests.targets.c.host import KERNELS, Kernels, Request
 from tests.targets.graph.reference import cases as drawn
-from tests.targets.graph.reference.draw import Draw
+from tests.targets.graph.reference.draw import Draw, graph_of
 
 LOWERINGS = (elementwise, matmul, movement, norm, pooling, reduction, resize, softmax, tables)
 MATRIX = (ir.Conv2D, ir.DepthwiseConv2D, ir.FullyConnected, ir.Reshape)
@@ -89,7 +91,6 @@ def test_conformance_cases(case: Case, kernels: Kernels) -> None:
     assert check(kernels, [case.graph] * 3, 1) >= 3
 
 
-Make = Callable[..., Graph]
 TYPES = (DType.INT8, DType.INT16)
 FLAGS = (False, True)
 RUNTIME_FAMILIES: dict[str, Callable[[Draw], Graph]] = {
@@ -142,3 +143,64 @@ def test_any_operator(family: str, kernels: Kernels) -> None:
         check(kernels, graphs, seed, scratch_bytes)
 
     run()
+
+
+@pytest.mark.parametrize(
+    ("scales", "zero", "activation", "function"),
+    [
+        ((0.0393936, 0.104195, 0.0509457), -128, Activation.RELU, "es_add_affine_s8"),
+        ((0.0393936, 0.104195, 0.0509457), -3, Activation.RELU, "es_add_affine_rows_s8"),
+        ((1 / 16, 1 / 32, 1 / 16), 5, Activation.NONE, "es_add_affine_rows_s8"),
+        # Sums of 4 a + 7 b over 6: many ties, which fall to either side.
+        ((0.04, 0.07, 0.06), 5, Activation.NONE, "es_add_s8"),
+    ],
+)
+def test_sums_take_the_fastest_exact_kernel(
+    scales: tuple[float, float, float],
+    zero: int,
+    activation: Activation,
+    function: str,
+    kernels: Kernels,
+) -> None:
+    tensors = [
+        Tensor(name, (1, 5, 5, 7), DType.INT8, Quantization.per_tensor(scale, own))
+        for name, scale, own in zip("xyz", scales, (-128, 4, zero), strict=True)
+    ]
+    graph = graph_of(ir.Add("op", ("x", "y"), ("z",), activation), *tensors)
+    assert lower_op(graph.ops[0], Site(graph, KernelSet.PORTABLE)).function == function
+    assert check(kernels, [graph] * 4, 0) == 12
+
+
+def test_a_constant_scalar_makes_a_table() -> None:
+    unit = Quantization.per_tensor(0.1)
+    x, z = (Tensor(name, (4, 3), DType.INT8, unit) for name in "xz")
+    y = Tensor("y", (1,), DType.INT8, unit, np.array([3], np.int8))
+    call = lower_op(
+        ir.Mul("op", ("y", "x"), ("z",)),
+        Site(graph_of(ir.Mul("op", ("y", "x"), ("z",)), x, y, z), KernelSet.PORTABLE),
+    )
+    assert call.function == "es_lookup_s8"
+    assert call.reads == ("x",)
+
+
+def _int8(name: str, shape: tuple[int, ...], **fields: Any) -> Tensor:
+    return Tensor(name, shape, DType.INT8, Quantization.per_tensor(0.1), **fields)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "reason"),
+    [
+        (ir.Concat("op", ("x",) * 9, ("z",), 0), (1,), "joins 9 operands"),
+        (ir.Transpose("op", ("x",), ("z",), (5, 4, 3, 2, 1, 0)), (2,) * 6, "more than 5 axes"),
+        (ir.Mean("op", ("x",), ("z",), (0,)), (1 << 24,), "32-bit sums"),
+    ],
+    ids=["concat", "transpose", "mean"],
+)
+def test_what_no_kernel_takes_is_refused_by_name(
+    op: ir.Op, shape: tuple[int, ...], reason: str
+) -> None:
+    x = _int8("x", shape)
+    (wanted,) = infer(op, (x,) * len(op.inputs))
+    graph = graph_of(op, x, _int8("z", wanted))
+    with pytest.raises(TargetUnsupportedError, match=f"{op.kind} 'op' .*{reason}"):
+        lower_op(op, Site(graph, KernelSet.PORTABLE))

@@ -1,12 +1,22 @@
 /* Depthwise convolution of any window, int8 weights. */
-#include "es_common.h"
-#include "es_dsp_core.h"
 #include "es_dsp_window.h"
 
 static void run(const es_dsp_plane *plane, const void *weights, const int32_t *table,
                 int8_t *output)
 {
-    es_dsp_window(plane, weights, table, output);
+    const es_dsp_depthwise_args *args = plane->args;
+    const int32_t step = args->column_dilation, pitch = 2 * es_dsp_row_pairs(args);
+    const int8_t *code = weights;
+    int16_t *row = es_dsp_window_weights(plane);
+
+    memset(row, 0, 2 * (size_t)(args->window_rows * pitch));
+    for (int32_t i = 0; i < args->window_rows; i++) {
+        for (int32_t j = 0; j < args->window_columns; j++) {
+            row[j * step] = *code++;
+        }
+        row += pitch;
+    }
+    es_dsp_window_run(plane, table, output);
 }
 
 static const es_dsp_plane_core core = {.floored = run, .rounded = run};

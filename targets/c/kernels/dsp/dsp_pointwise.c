@@ -1,33 +1,54 @@
 /* 1 x 1 convolution of any stride, and products of several rows with a matrix. */
 #include "es_dsp_core.h"
 
+typedef struct {
+    const int8_t *at;
+    int32_t column_bytes;
+    int32_t row_skip; /* bytes from after the last pixel of a row to the next row */
+    int32_t columns;
+    int32_t left;     /* in this row */
+} walk;
+
+static inline const int8_t *next_pixel(walk *pixels)
+{
+    const int8_t *const found = pixels->at;
+
+    pixels->at += pixels->column_bytes;
+    if (--pixels->left == 0) {
+        pixels->left = pixels->columns;
+        pixels->at += pixels->row_skip;
+    }
+    return found;
+}
+
 void es_dsp_pointwise(const es_dsp_pointwise_args *args, const int8_t *input, int8_t *output,
                       void *scratch, const es_dsp_core *core)
 {
     const int32_t words = (args->depth + 3) / 4, count = args->outputs.count;
     int32_t *const sums = scratch;
     uint32_t *const x = (uint32_t *)scratch + ES_DSP_SUM_WORDS;
+    int32_t left = args->rows * args->columns;
+    walk pixels = {
+        .at = input,
+        .column_bytes = args->column_bytes,
+        .row_skip = args->row_bytes - args->columns * args->column_bytes,
+        .columns = args->columns,
+        .left = args->columns,
+    };
     es_dsp_matrix matrix;
-    int32_t column = 0, left = args->rows * args->columns;
 
     es_dsp_prepare(&matrix, core, args->weights, &args->outputs, x, words);
-    while (left > 0) {
-        const int8_t *pixels[2];
-        const int32_t taken = left > 1 ? 2 : 1;
-        for (int32_t i = 0; i < taken; i++) {
-            pixels[i] = input + column * args->column_bytes;
-            if (++column == args->columns) {
-                column = 0;
-                input += args->row_bytes;
-            }
-        }
-        if (taken == 1) {
-            pixels[1] = pixels[0];
-        }
+    for (; left >= 2; left -= 2) {
+        const int8_t *const first = next_pixel(&pixels);
+        const int8_t *const second = next_pixel(&pixels);
         sums[0] = sums[1] = 0;
-        core->pair(x, pixels[0], pixels[1], words, sums);
-        es_dsp_emit(&matrix, output, output + (taken - 1) * count);
-        output += taken * count;
-        left -= taken;
+        core->pair(x, first, second, words, sums);
+        es_dsp_emit(&matrix, output, output + count);
+        output += 2 * count;
+    }
+    if (left > 0) {
+        sums[0] = sums[1] = 0;
+        core->pair(x, pixels.at, pixels.at, words, sums);
+        es_dsp_emit(&matrix, output, output);
     }
 }

@@ -5,6 +5,12 @@
 #include "es_common.h"
 #include "es_elementwise.h"
 
+/* What follows the sum, with a tail. */
+static inline int32_t es_with_tail(int32_t sum, es_affine_tail tail)
+{
+    return sum + ((sum >> 31) & tail.away) + tail.offset;
+}
+
 #if ES_DSP
 /* sum + floor(code slope / 2^8), the code in the top byte of `top`. */
 static inline int32_t es_plus_term(int32_t sum, uint32_t top, int32_t slope)
@@ -14,48 +20,45 @@ static inline int32_t es_plus_term(int32_t sum, uint32_t top, int32_t slope)
     return result;
 }
 
-/* One code from two that lie in top bytes; `away` lowers negative sums by their last bit. */
-static inline uint32_t es_affine(es_affine_args by, uint32_t a, uint32_t b, int32_t away)
+/* One code from two that lie in top bytes. */
+static inline uint32_t es_affine(es_affine_args by, es_affine_tail tail, int32_t tailed,
+                                 uint32_t a, uint32_t b)
 {
     int32_t sum = es_plus_term(es_plus_term(by.offset, a, by.slope_a), b, by.slope_b);
-    if (away) {
-        sum += (sum >> 31) + by.output_offset;
+    if (tailed) {
+        sum = es_with_tail(sum, tail);
     }
     __asm__("ssat %0, #8, %0, asr %1" : "+r"(sum) : "I"(ES_AFFINE_BITS) : "cc");
     return (uint32_t)sum;
 }
-
-/* The low bytes of four words, in three instructions. */
-static inline uint32_t es_packed(uint32_t first, uint32_t second, uint32_t third, uint32_t fourth)
-{
-    __asm__("bfi %0, %1, #8, #24" : "+r"(first) : "r"(second));
-    __asm__("bfi %0, %1, #16, #16" : "+r"(first) : "r"(third));
-    __asm__("bfi %0, %1, #24, #8" : "+r"(first) : "r"(fourth));
-    return first;
-}
 #endif
 
-static inline void es_affine_row(es_affine_args by, const int8_t *a, const int8_t *b, int8_t *out,
-                                 int32_t count, int32_t away)
+/* `tailed` is a constant: 0 leaves the tail out. */
+static inline void es_affine_row(es_affine_args by, es_affine_tail tail, int32_t tailed,
+                                 int32_t count, const int8_t *a, const int8_t *b, int8_t *out)
 {
     const int8_t *const end = a + count;
 #if ES_DSP
+    const es_lanes limits = es_lanes_of(tail.low, tail.high);
     const int8_t *const last_word = a + (count & ~3);
     uint32_t top = 0xFF000000u;
     __asm__("" : "+r"(top)); /* in a register, so that masking takes a shifted operand */
     while (a != last_word) {
         const uint32_t x = es_load_word(a), y = es_load_word(b);
-        es_store_word(out, es_packed(es_affine(by, x << 24, y << 24, away),
-                                     es_affine(by, x << 16 & top, y << 16 & top, away),
-                                     es_affine(by, x << 8 & top, y << 8 & top, away),
-                                     es_affine(by, x & top, y & top, away)));
+        const uint32_t codes = es_pack_bytes(
+            es_affine(by, tail, tailed, x << 24, y << 24),
+            es_affine(by, tail, tailed, x << 16 & top, y << 16 & top),
+            es_affine(by, tail, tailed, x << 8 & top, y << 8 & top),
+            es_affine(by, tail, tailed, x & top, y & top));
+        es_store_word(out, tailed ? es_clamp_lanes(codes, limits) : codes);
         a += 4;
         b += 4;
         out += 4;
     }
     while (a != end) {
         const uint32_t x = (uint32_t)*a++ << 24, y = (uint32_t)*b++ << 24;
-        *out++ = (int8_t)es_affine(by, x, y, away);
+        const int32_t code = (int8_t)es_affine(by, tail, tailed, x, y);
+        *out++ = (int8_t)es_clamp(code, tail.low, tail.high);
     }
 #else
     /* floor(code slope / 2^8) in 32-bit products. */
@@ -65,10 +68,10 @@ static inline void es_affine_row(es_affine_args by, const int8_t *a, const int8_
         const int32_t x = *a++, y = *b++;
         int32_t sum = by.offset + x * high_a + ((x * low_a) >> 8);
         sum += y * high_b + ((y * low_b) >> 8);
-        if (away) {
-            sum += (sum >> 31) + by.output_offset;
+        if (tailed) {
+            sum = es_with_tail(sum, tail);
         }
-        *out++ = (int8_t)es_saturate_s8(sum >> ES_AFFINE_BITS);
+        *out++ = (int8_t)es_clamp(sum >> ES_AFFINE_BITS, tail.low, tail.high);
     }
 #endif
 }

@@ -16,6 +16,13 @@
 #define ES_DSP 0
 #endif
 
+/* Cores that multiply 32 by 32 bits to 32 only. */
+#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__)
+#define ES_SHORT_MULTIPLY 1
+#else
+#define ES_SHORT_MULTIPLY 0
+#endif
+
 /* Inner loops stand in functions of their own: they keep their registers, and code stays small. */
 #if defined(__GNUC__)
 #define ES_NOINLINE __attribute__((noinline))
@@ -86,6 +93,12 @@ static inline int32_t es_high_mul(int32_t value, int32_t factor)
             : "=r"(result)
             : "r"(value), "r"(twice), "r"(value & (twice >> 31)));
     return result;
+#elif ES_SHORT_MULTIPLY
+    const uint32_t low = (uint16_t)value, factor_low = (uint16_t)factor;
+    const int32_t high = value >> 16, factor_high = factor >> 16;
+    const int32_t middle = high * (int32_t)factor_low + (int32_t)((low * factor_low) >> 16);
+    const uint32_t rest = low * (uint32_t)factor_high + (uint16_t)middle + (1u << 14);
+    return (int32_t)(2u * (uint32_t)(high * factor_high + (middle >> 16)) + (rest >> 15));
 #else
     return (int32_t)(((int64_t)value * factor + (1 << 30)) >> 31);
 #endif
@@ -147,5 +160,37 @@ static inline void es_store_word(void *to, uint32_t word)
 {
     memcpy(to, &word, sizeof word);
 }
+
+#if ES_DSP
+/* The low bytes of four words, in three instructions. */
+static inline uint32_t es_pack_bytes(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    __asm__("bfi %0, %1, #8, #24" : "+r"(a) : "r"(b));
+    __asm__("bfi %0, %1, #16, #16" : "+r"(a) : "r"(c));
+    __asm__("bfi %0, %1, #24, #8" : "+r"(a) : "r"(d));
+    return a;
+}
+
+/* Limits of 8-bit codes, in every byte of a word. */
+typedef struct {
+    uint32_t low, high;
+} es_lanes;
+
+static inline es_lanes es_lanes_of(int32_t low, int32_t high)
+{
+    return (es_lanes){(uint8_t)low * 0x01010101u, (uint8_t)high * 0x01010101u};
+}
+
+static inline uint32_t es_clamp_lanes(uint32_t codes, es_lanes to)
+{
+    uint32_t unused;
+    __asm__("ssub8 %1, %0, %2\n\tsel %0, %0, %2\n\t"
+            "ssub8 %1, %3, %0\n\tsel %0, %0, %3"
+            : "+r"(codes), "=&r"(unused)
+            : "r"(to.low), "r"(to.high)
+            : "cc");
+    return codes;
+}
+#endif
 
 #endif

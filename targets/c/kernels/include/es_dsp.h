@@ -97,8 +97,10 @@ typedef struct {
     void name(const arguments *args, const void *input, void *output, void *scratch)
 
 ES_DSP_KERNEL(es_dsp_pointwise_s8, es_dsp_pointwise_args);
+ES_DSP_KERNEL(es_dsp_pointwise_wide_s8, es_dsp_pointwise_args);
 ES_DSP_KERNEL(es_dsp_pointwise_s4, es_dsp_pointwise_args);
 ES_DSP_KERNEL(es_dsp_conv_s8, es_dsp_conv_args);
+ES_DSP_KERNEL(es_dsp_conv_wide_s8, es_dsp_conv_args);
 ES_DSP_KERNEL(es_dsp_conv_s4, es_dsp_conv_args);
 ES_DSP_KERNEL(es_dsp_fully_connected_padded_s8, es_dsp_fully_connected_args);
 ES_DSP_KERNEL(es_dsp_fully_connected_padded_s4, es_dsp_fully_connected_args);

@@ -46,6 +46,7 @@ typedef struct {
 #define ES_DSP_SUM_WORDS 2
 
 extern const es_dsp_core es_dsp_matrix_s8;
+extern const es_dsp_core es_dsp_matrix_wide_s8;
 extern const es_dsp_core es_dsp_matrix_s4;
 extern const es_dsp_core es_dsp_row_s8;
 extern const es_dsp_core es_dsp_row_s4;

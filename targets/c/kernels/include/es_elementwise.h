@@ -37,19 +37,24 @@ void es_add_s8(const es_add_args *args, const int8_t *a, const int8_t *b, int8_t
 void es_add_s16(const es_add_args *args, const int16_t *a, const int16_t *b, int16_t *out);
 
 /* sum = offset + floor(a slope_a / 2^8) + floor(b slope_b / 2^8)
- * out = saturate(sum >> ES_AFFINE_BITS)
+ * out = clamp(sum >> ES_AFFINE_BITS)
  *
  * An int8 sum or difference with its three roundings is nearly this. It is used where the
- * compiler found slopes and an offset that give the same byte for all 65,536 pairs of codes.
- * Where scales are powers of two, many sums are ties, which fall away from zero: `_away` takes
- * sum + (sum < 0 ? -1 : 0) + output_offset instead of the sum. */
+ * compiler found slopes and an offset that give the same byte for all 65,536 pairs of codes. */
 #define ES_AFFINE_BITS 21
 
 typedef struct {
-    int32_t slope_a, slope_b, offset, output_offset;
+    int32_t slope_a, slope_b, offset;
 } es_affine_args;
 
-/* Both operands have the shape of the output. */
+/* Where scales are powers of two, many sums are ties, which fall away from zero: with `away` -1,
+ * negative sums are lowered by their last bit before `offset` is added. */
+typedef struct {
+    int32_t away, offset;
+    int32_t low, high;
+} es_affine_tail;
+
+/* Both operands have the shape of the output; no tail, and all codes as limits. */
 typedef struct {
     int32_t count;
     es_affine_args by;
@@ -59,12 +64,11 @@ typedef struct {
 typedef struct {
     es_broadcast shape;
     es_affine_args by;
+    es_affine_tail tail;
 } es_add_affine_rows_s8_args;
 
 void es_add_affine_s8(const es_add_affine_s8_args *args, const int8_t *a, const int8_t *b,
                       int8_t *out);
-void es_add_affine_away_s8(const es_add_affine_s8_args *args, const int8_t *a, const int8_t *b,
-                           int8_t *out);
 void es_add_affine_rows_s8(const es_add_affine_rows_s8_args *args, const int8_t *a,
                            const int8_t *b, int8_t *out);
 

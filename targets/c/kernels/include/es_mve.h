@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "es_elementwise.h"
 #include "es_matrix.h"
 
 /* How negative ties of the right shift fall, and whether there are left shifts. */
@@ -49,12 +50,25 @@ typedef struct {
     int32_t in_zero;
 } es_mve_depthwise_args;
 
+/* A 3x3 window of dilation 1 and stride 1 or 2 along rows, over 4 n channels.
+ * `weights`: per channel the columns of the window, each 3 codes and a zero, then 4 zeros; in
+ * front of all of them 4 zeros. Records are those of convolutions. */
+typedef struct {
+    es_window window;
+    es_mve_tail tail; /* `ties` is not ES_MVE_MIXED */
+    const int8_t *weights;
+    int32_t in_zero;
+} es_mve_depthwise_3x3_args;
+
 /* scratch: pixels * depth bytes. The `_pointwise` ones take 1x1 windows of stride 1 without
  * padding and need none. `_s4` take weights of 4 bits. */
 void es_mve_conv_s8(const es_mve_conv_args *args, const int8_t *in, int8_t *out, int8_t *scratch);
 void es_mve_conv_s4(const es_mve_conv_args *args, const int8_t *in, int8_t *out, int8_t *scratch);
 void es_mve_pointwise_s8(const es_mve_conv_args *args, const int8_t *in, int8_t *out);
 void es_mve_pointwise_s4(const es_mve_conv_args *args, const int8_t *in, int8_t *out);
+
+/* `depth` is at most 16, output channels come in fours, `ties` is not ES_MVE_MIXED. */
+void es_mve_pointwise_narrow_s8(const es_mve_conv_args *args, const int8_t *in, int8_t *out);
 
 /* scratch: in_channels bytes rounded up to 16, then taps words. `_s4` first unpacks the weights, of
  * which each 16 bytes hold 32 codes: 16 in low halves, then 16 in high ones; scratch begins with
@@ -63,5 +77,12 @@ void es_mve_depthwise_s8(const es_mve_depthwise_args *args, const int8_t *in, in
                          int8_t *scratch);
 void es_mve_depthwise_s4(const es_mve_depthwise_args *args, const int8_t *in, int8_t *out,
                          int8_t *scratch);
+
+/* scratch: four channels' columns of three codes, see `es_mve_columns`. */
+void es_mve_depthwise_3x3_s8(const es_mve_depthwise_3x3_args *args, const int8_t *in, int8_t *out,
+                             int8_t *scratch);
+
+void es_mve_add_affine_s8(const es_add_affine_s8_args *args, const int8_t *a, const int8_t *b,
+                          int8_t *out);
 
 #endif

@@ -5,7 +5,7 @@
 
 static ES_NOINLINE void row(const ES_ARGS *args, const int8_t *a, const int8_t *b, int8_t *out)
 {
-    es_affine_row(args->by, a, b, out, args->shape.count, 0);
+    es_affine_row(args->by, args->tail, 1, args->shape.count, a, b, out);
 }
 
 #include "es_broadcast.h"

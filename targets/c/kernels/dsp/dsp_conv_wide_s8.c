@@ -1,0 +1,7 @@
+#include "es_dsp_core.h"
+
+void es_dsp_conv_wide_s8(const es_dsp_conv_args *args, const void *input, void *output,
+                    void *scratch)
+{
+    es_dsp_conv(args, input, output, scratch, &es_dsp_matrix_wide_s8);
+}

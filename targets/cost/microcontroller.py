@@ -1,0 +1,370 @@
+"""The cost model of Cortex-M targets: layers counted in the emulator, looked up from then on.
+
+A table belongs to a core: its compiler flags, timing model, the source that counts, and the
+versions of the tools. The kernels' own text is in every layer's key, so changing one kernel
+leaves all other layers known. Board, clock and memory limits are applied on the way out.
+Without tools, what is known from any version of them still answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from edgesmith.pipeline.errors import DoesNotFitError, ToolFailedError
+from edgesmith.pipeline.execution import execute_plan
+from edgesmith.pipeline.own_source import own_source_digest, source_digest
+from edgesmith.pipeline.tools import Tool, require_all
+from edgesmith.pipeline.values import Kind
+from edgesmith.targets.c.assemble import assemble
+from edgesmith.targets.c.compiler import SCRATCH_LIMITS, Compiled, PlanKind, compile_graph
+from edgesmith.targets.c.lowerings.base import Site
+from edgesmith.targets.cost.base import (
+    CostError,
+    ErrorSample,
+    Figure,
+    Filled,
+    LayerCost,
+    Metric,
+    ModelCost,
+    Progress,
+)
+from edgesmith.targets.cost.batch import batches
+from edgesmith.targets.cost.emulate import OPTIONS, OVERHEAD, SAMPLES, Bench
+from edgesmith.targets.cost.layers import Layer, layers_of
+from edgesmith.targets.cost.table import LayerRecord, Table
+from edgesmith.targets.graph import ir
+from edgesmith.targets.graph.ir import Graph, Op, Tensor
+from edgesmith.targets.graph.subgraph import single_op
+from edgesmith.targets.mcu.cycles import TIMINGS
+from edgesmith.targets.mcu.facts import Core
+from edgesmith.targets.mcu.target import MicrocontrollerTarget
+from edgesmith.targets.mcu.toolchain import GCC, OBJDUMP, QEMU
+
+_COUNTING_TOOLS = (GCC, OBJDUMP, QEMU)
+_COUNTING_SOURCES = (
+    ("edgesmith.targets.mcu", ("counting.py", "cycles.py", "histogram.py", "toolchain.py")),
+    ("edgesmith.targets.c", ("generator.py", "text.py", "templates/model.c.j2")),
+    ("edgesmith.targets.cost", ("batch.py", "emulate.py")),
+)
+
+
+class MicrocontrollerCost:
+    """Costs on a Cortex-M target.
+
+    Args:
+        target: the core, with its board and options.
+        folder: where measured layers are kept, for all targets and processes.
+    """
+
+    def __init__(self, target: MicrocontrollerTarget, folder: Path) -> None:
+        self.target = target
+        self.folder = folder
+        facts, tools = facts_of(target.core), tool_versions()
+        newest = Table.newest(folder, facts) if "missing" in tools.values() else None
+        self._table = newest or Table.open(folder, facts, tools)
+        self._bench = Bench(target.core, self._table.folder / "objects")
+        self._overhead_of: Layer | None = None
+
+    def layer(self, op: Op, graph: Graph) -> LayerCost:
+        """Of one operator, with the scratch that a plan of the target's kind gives it first.
+
+        Raises:
+            TargetUnsupportedError: no kernel takes it.
+            ToolMissingError, ToolFailedError: it is not known and cannot be measured.
+        """
+        limit = None if self.target.options.plan is PlanKind.SPEED else SCRATCH_LIMITS[-1]
+        site = Site(single_op(graph, op), self.target.core.kernels, limit)
+        layers = layers_of(assemble(site))
+        if not layers:
+            return self._free(op.name, op.kind)
+        self._fill(layers)
+        return self._layer_cost(layers[0])
+
+    def edge(self, source: Tensor, wanted: Tensor) -> LayerCost:
+        """Of the Quantize between two layers: `source` as one gives it, `wanted` as the other
+        takes it.
+
+        Raises:
+            As `layer`.
+        """
+        same = source.quantization is not None and source.q.same_as(wanted.quantization)
+        if source.dtype is wanted.dtype and same:
+            return self._free(source.name, ir.Quantize.kind)
+        given = replace(source, name="given", data=None)
+        made = replace(wanted, name="wanted", shape=source.shape, data=None)
+        op = ir.Quantize(source.name, (given.name,), (made.name,))
+        graph = Graph("edge", {given.name: given, made.name: made}, (op,), ("given",), ("wanted",))
+        return self.layer(op, graph)
+
+    def model(self, graph: Graph) -> ModelCost:
+        """Of a model, arena and plan as the target would deploy it.
+
+        Raises:
+            DoesNotFitError: no plan fits the target's RAM.
+            As `layer`.
+        """
+        compiled = compile_graph(graph, self.target.compile_options())
+        layers = layers_of(compiled.program)
+        self._fill(layers)
+        return self._model_cost(compiled, layers)
+
+    def fill(self, graphs: Sequence[Graph], progress: Progress | None = None) -> Filled:
+        """Measure every layer of these graphs that is not known, in as few runs as possible.
+
+        What is finished stays when the process dies. Processes that fill the same table share
+        the work. Graphs that do not fit are skipped: they have no cost.
+
+        Raises:
+            As `layer`; a failure names the layer.
+        """
+        layers: list[Layer] = []
+        skipped = 0
+        for graph in graphs:
+            try:
+                compiled = compile_graph(graph, self.target.compile_options())
+            except DoesNotFitError:
+                skipped += 1
+            else:
+                layers += layers_of(compiled.program)
+        return replace(self._fill(layers, progress), skipped=skipped)
+
+    def validate(self, graphs: Sequence[Graph]) -> CostError:
+        """Build and run whole models, and keep how far their predicted costs lie off.
+
+        Raises:
+            As `layer`.
+        """
+        self._require_tools()
+        self.fill(graphs)
+        samples = [sample for graph in graphs for sample in self._compared(graph)]
+        error = CostError.of(self.target.name, samples)
+        self._table.store_error(_generator_digest(), error)
+        return error
+
+    @property
+    def error(self) -> CostError | None:
+        """What `validate` last found for this state of the generator."""
+        return self._table.error(_generator_digest())
+
+    def _compared(self, graph: Graph) -> Iterable[ErrorSample]:
+        predicted = self.model(graph)
+        with tempfile.TemporaryDirectory(prefix="edgesmith-cost-") as folder:
+            products = execute_plan(self.target.build(graph), Path(folder))
+            device = self.target.device(products, _random_inputs(graph))
+        assert device is not None
+        found = {
+            Metric.INSTRUCTIONS: device.instructions,
+            Metric.CYCLES: device.cycles,
+            Metric.FLASH: device.flash,
+            Metric.ARENA: device.arena,
+        }
+        for metric, measured in found.items():
+            if measured is None:
+                continue
+            yield ErrorSample(graph.name, metric, predicted[metric].value, measured.value)
+
+    def _require_tools(self) -> None:
+        require_all({f"the cost model of target {self.target.name!r}": self.target.tools()})
+
+    def _fill(self, layers: Sequence[Layer], progress: Progress | None = None) -> Filled:
+        wanted = {layer.key: layer for layer in layers}
+        missing = self._missing(wanted)
+        if missing or self._table.get(OVERHEAD) is None:
+            self._table.reload()
+            missing = self._missing(wanted)
+        measured = runs = 0
+        if missing:
+            self._require_tools()
+            self._fill_overhead(missing)
+        while missing:
+            batch = next(batches(missing))
+            with self._table.claimed(layer.key for layer in batch) as mine:
+                self._table.reload()  # another process may have measured them meanwhile
+                own = [each for each in batch if each.key in mine and not self._knows(each)]
+                if own:
+                    self._measure(own)
+                    measured, runs = measured + len(own), runs + 1
+            missing = self._missing(wanted)
+            if progress is not None:
+                progress(len(wanted) - len(missing), len(wanted))
+        return Filled(len(wanted), measured, runs)
+
+    def _knows(self, layer: Layer) -> bool:
+        return self._table.get(layer.key) is not None
+
+    def _missing(self, wanted: Mapping[str, Layer]) -> list[Layer]:
+        """By size, so that a batch's layers take about equally long."""
+        found = [layer for layer in wanted.values() if not self._knows(layer)]
+        return sorted(found, key=lambda layer: (layer.call.macs, layer.key))
+
+    def _fill_overhead(self, layers: Sequence[Layer]) -> None:
+        if self._table.get(OVERHEAD) is not None:
+            return
+        with self._table.claimed([OVERHEAD]):
+            self._table.reload()
+            if self._table.get(OVERHEAD) is None:
+                self._table.store([self._bench.overhead(layers[0])])
+
+    def _measure(self, layers: Sequence[Layer]) -> None:
+        """Measure and keep layers; where their batch fails, halves of it, down to the culprit."""
+        known = {record.kernel: record.code for record in self._table.records()}
+        try:
+            self._table.store(self._bench.measure(layers, known))
+        except ToolFailedError as error:
+            if len(layers) == 1:
+                call = layers[0].call
+                raise ToolFailedError(
+                    f"the cost of {call.kind} {call.name!r} ({call.function}) cannot be measured: "
+                    f"{error.message}",
+                    fix=error.fix,
+                ) from error
+            middle = len(layers) // 2
+            self._measure(layers[:middle])
+            self._measure(layers[middle:])
+
+    def _record(self, key: str) -> LayerRecord:
+        record = self._table.get(key)
+        assert record is not None
+        return record
+
+    def _time(self, cycles: Figure) -> Figure:
+        scale = 1e3 / self.target.preset().clock_hz
+        span = cycles.low * scale, cycles.high * scale
+        return Figure(cycles.value * scale, "ms", cycles.kind, cycles.samples, *span)
+
+    def _figures(self, instructions: Figure, cycles: Figure) -> dict[Metric, Figure]:
+        return {
+            Metric.INSTRUCTIONS: instructions,
+            Metric.CYCLES: cycles,
+            Metric.TIME: self._time(cycles),
+        }
+
+    def _layer_cost(self, layer: Layer) -> LayerCost:
+        record = self._record(layer.key)
+        figures = self._figures(record.instructions, record.cycles)
+        figures[Metric.FLASH] = _bytes(layer.constant_bytes + record.wiring_bytes)
+        figures[Metric.SCRATCH] = _bytes(layer.call.scratch_bytes)
+        return LayerCost(layer.call.name, layer.call.kind, layer.call.function, figures)
+
+    def _free(self, name: str, kind: str) -> LayerCost:
+        nothing = (
+            Figure(0, "instructions", Kind.SIMULATED, 1, 0, 0),
+            Figure(0, "cycles", Kind.ESTIMATED, 1, 0, 0),
+        )
+        sizes = {Metric.FLASH: _bytes(0), Metric.SCRATCH: _bytes(0)}
+        return LayerCost(name, kind, "", self._figures(*nothing) | sizes)
+
+    def _model_cost(self, compiled: Compiled, layers: Sequence[Layer]) -> ModelCost:
+        records = [self._record(layer.key) for layer in layers]
+        base = self._record(OVERHEAD)
+        code: dict[str, int] = {}
+        for record in (*records, base):
+            code |= record.code
+        constants = sum(array.data.nbytes for array in compiled.library.arrays.values())
+        wiring = sum(record.wiring_bytes for record in (*records, base))
+        figures = self._figures(
+            _sum(record.instructions for record in (*records, base)),
+            _sum(record.cycles for record in (*records, base)),
+        )
+        figures[Metric.FLASH] = _bytes(constants + wiring + sum(code.values()))
+        figures[Metric.ARENA] = _bytes(compiled.memory.arena_bytes)
+        overhead = self._figures(base.instructions, base.cycles)
+        overhead[Metric.FLASH] = _bytes(base.wiring_bytes + sum(code.values()))
+        timing = TIMINGS[self.target.core.timing]
+        return ModelCost(
+            target=self.target.name,
+            figures=figures,
+            layers=tuple(self._layer_cost(layer) for layer in layers),
+            overhead=LayerCost(OVERHEAD, "", "", overhead),
+            basis={
+                "timing": timing.basis,
+                "clock": f"{self.target.preset().clock_hz} Hz",
+                "plan": compiled.kind.value,
+                **self._table.about.tools,
+            },
+            error=self.error,
+        )
+
+
+def facts_of(core: Core) -> dict[str, str]:
+    """What measured layers of a core depend on, tools and kernels left out."""
+    digest = hashlib.sha256()
+    for package, names in _COUNTING_SOURCES:
+        for name in names:
+            digest.update(name.encode() + b"\0" + files(package).joinpath(name).read_bytes())
+    for folder in ("firmware", "plugin"):
+        path = Path(str(files("edgesmith.targets.mcu"))) / folder
+        digest.update(source_digest(path).encode())
+    return {
+        "core": core.name,
+        "machine": core.machine.name,
+        "kernels": core.kernels.value,
+        "flags": " ".join((*core.compile_flags(), *OPTIONS.optimization)),
+        "timing": core.timing,
+        "samples": str(SAMPLES),
+        "source": digest.hexdigest(),
+    }
+
+
+def tool_versions() -> dict[str, str]:
+    """The first line of what each tool says of itself; "missing" without it."""
+    return {f"tool {tool.name}": _version(tool.find() or "", tool) for tool in _COUNTING_TOOLS}
+
+
+@cache
+def _version(path: str, tool: Tool) -> str:
+    if not path:
+        return "missing"
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolFailedError(
+            f"{tool.name} does not say its version: {error}", fix=tool.install
+        ) from error
+    return done.stdout.partition("\n")[0].strip() or "unknown version"
+
+
+@cache
+def _generator_digest() -> str:
+    """What a stated error depends on: all of the generator, not only measured layers' parts."""
+    return own_source_digest()
+
+
+def _bytes(count: int) -> Figure:
+    return Figure(count, "bytes", Kind.SIMULATED, 1, count, count)
+
+
+def _sum(figures: Iterable[Figure]) -> Figure:
+    parts = list(figures)
+    first = parts[0]
+    return Figure(
+        sum(each.value for each in parts),
+        first.unit,
+        first.kind,
+        min(each.samples for each in parts),
+        sum(each.low for each in parts),
+        sum(each.high for each in parts),
+    )
+
+
+def _random_inputs(graph: Graph) -> list[np.ndarray[tuple[int, ...], np.dtype[np.integer]]]:
+    """Codes of every input, [SAMPLES, *shape]."""
+    rng = np.random.default_rng(0xC057)
+    found = []
+    for name in graph.inputs:
+        tensor = graph[name]
+        low, high = tensor.dtype.qmin, tensor.dtype.qmax
+        codes = rng.integers(low, high, (SAMPLES, *tensor.shape), endpoint=True)
+        found.append(codes.astype(tensor.dtype.numpy))
+    return found
