@@ -6,6 +6,7 @@ passes here computes the same integers on any core; speed and memory are not mea
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ class CHost(CTarget):
         with tempfile.TemporaryDirectory(prefix="edgesmith-c-host-") as name:
             folder = Path(name)
             (folder / INPUTS).write_bytes(input_bytes(graph, inputs))
-            _execute(program.resolve(), folder)
+            _execute(program, folder)
             found = outputs_in(graph, read(folder / OUTPUTS), len(inputs[0]))
             if not trace:
                 return found
@@ -118,9 +119,13 @@ def _traced(compiled: Compiled, graph: Graph, data: bytes, samples: int) -> dict
 
 
 def _execute(program: Path, folder: Path) -> None:
+    # A copy: where artifacts are kept, files may be neither writable nor executable.
+    copy = folder / program.name
+    shutil.copyfile(program, copy)
+    copy.chmod(0o700)
     try:
         done = subprocess.run(
-            [str(program)],
+            [str(copy)],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -132,6 +137,10 @@ def _execute(program: Path, folder: Path) -> None:
             f"{program} did not finish within {_TIMEOUT_S:.0f} s", fix="give fewer samples"
         ) from error
     if done.returncode:
-        log = program.with_suffix(".log")
-        log.write_bytes(done.stderr)
-        raise ToolFailedError(f"{program} ended with status {done.returncode}", fix=f"read {log}")
+        handle, log = tempfile.mkstemp(prefix="edgesmith-c-host-", suffix=".log")
+        with open(handle, "wb") as stream:
+            stream.write(done.stderr)
+        raise ToolFailedError(
+            f"the generated C in {program} ended with status {done.returncode}",
+            fix=f"read {log}; this is a defect: report it with the model",
+        )

@@ -24,7 +24,7 @@ from edgesmith.targets.cost.layers import Layer, Operand
 from edgesmith.targets.graph.ir import DType, Graph, Tensor
 
 INPUT, OUTPUT = "x", "y"
-MOST_LAYERS = 48
+MOST_LAYERS = 96
 MOST_CONSTANT_BYTES = 2 << 20
 MOST_MACS = 100_000_000
 LEAST_BYTES = 256

@@ -42,6 +42,8 @@ OVERHEAD = "overhead"
 """The key of the record of what an image and an inference cost beside their layers."""
 
 _LAYER_SYMBOL = re.compile(r"model_(?:layer|arguments)_(\d+)")
+_INCLUDE = re.compile(rb'^#include "([^"]+)"', re.MULTILINE)
+_OWN_HEADERS = {f"{OPTIONS.prefix}.h", f"{OPTIONS.prefix}_data.h"}
 _CALL_BYTES = 4  # of the branch to a layer in model_invoke
 _TIMEOUT_S = 600.0
 
@@ -77,14 +79,15 @@ class Bench:
 
     def _run(self, layers: Sequence[Layer], known: Mapping[str, dict[str, int]]) -> _Ran:
         folder = Path(tempfile.mkdtemp(prefix="edgesmith-cost-"))
+        keep = False
         try:
-            ran = self._run_in(folder, together(layers, self.core.kernels), known)
+            return self._run_in(folder, together(layers, self.core.kernels), known)
         except ToolFailedError:
-            if len(layers) > 1:  # the caller finds out which one it is; that one's logs stay
-                shutil.rmtree(folder)
+            keep = len(layers) == 1  # the message names its logs; a batch is tried in halves
             raise
-        shutil.rmtree(folder)
-        return ran
+        finally:
+            if not keep:
+                shutil.rmtree(folder)
 
     def _run_in(self, folder: Path, batch: Together, known: Mapping[str, dict[str, int]]) -> _Ran:
         self._build(batch, folder)
@@ -136,15 +139,11 @@ class Bench:
         assert self.objects is not None
         if "-c" not in command.arguments:
             return None
-        source = command.arguments[command.arguments.index("-c") + 1]
-        own = {"model.c", "model_data.c"}
-        includes_model = source in own or b'#include "model.h"' in plan.files[source]
-        if includes_model:
+        used = _included(command.arguments[command.arguments.index("-c") + 1], plan.files)
+        if used & _OWN_HEADERS:
             return None
-        headers = (name for name in plan.files if name.endswith(".h"))
-        used = sorted(name for name in headers if not name.startswith("model"))
         digest = hashlib.sha256(repr(command.arguments).encode())
-        for name in (source, *used):
+        for name in sorted(used):
             digest.update(name.encode() + b"\0" + hashlib.sha256(plan.files[name]).digest())
         return self.objects / f"{digest.hexdigest()}.o"
 
@@ -159,6 +158,19 @@ class Bench:
         command = Command((GCC.name, *flags, *entry, *script, *objects, "-o", elf), _TIMEOUT_S)
         execute_plan(BuildPlan({}, (command,)), folder)
         return _code_in(flash_map(folder / elf, OPTIONS.prefix))
+
+
+def _included(source: str, files: Mapping[str, bytes]) -> set[str]:
+    """A source file and all of the files that it includes, directly or not."""
+    found: set[str] = set()
+    waiting = [source]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            named = {match.decode() for match in _INCLUDE.findall(files[name])}
+            waiting += [path for path in files if path.rpartition("/")[2] in named]
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,21 +8,16 @@ Without tools, what is known from any version of them still answers.
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 
 from edgesmith.pipeline.errors import DoesNotFitError, ToolFailedError
 from edgesmith.pipeline.execution import execute_plan
-from edgesmith.pipeline.own_source import own_source_digest, source_digest
-from edgesmith.pipeline.tools import Tool, require_all
+from edgesmith.pipeline.tools import require_all
 from edgesmith.pipeline.values import Kind
 from edgesmith.targets.c.assemble import assemble
 from edgesmith.targets.c.compiler import SCRATCH_LIMITS, Compiled, PlanKind, compile_graph
@@ -38,23 +33,15 @@ from edgesmith.targets.cost.base import (
     Progress,
 )
 from edgesmith.targets.cost.batch import batches
-from edgesmith.targets.cost.emulate import OPTIONS, OVERHEAD, SAMPLES, Bench
+from edgesmith.targets.cost.emulate import OVERHEAD, SAMPLES, Bench
+from edgesmith.targets.cost.facts import facts_of, generator_digest, tool_versions
 from edgesmith.targets.cost.layers import Layer, layers_of
 from edgesmith.targets.cost.table import LayerRecord, Table
 from edgesmith.targets.graph import ir
-from edgesmith.targets.graph.ir import Graph, Op, Tensor
+from edgesmith.targets.graph.ir import DType, Graph, Op, Quantization, Tensor
 from edgesmith.targets.graph.subgraph import single_op
 from edgesmith.targets.mcu.cycles import TIMINGS
-from edgesmith.targets.mcu.facts import Core
 from edgesmith.targets.mcu.target import MicrocontrollerTarget
-from edgesmith.targets.mcu.toolchain import GCC, OBJDUMP, QEMU
-
-_COUNTING_TOOLS = (GCC, OBJDUMP, QEMU)
-_COUNTING_SOURCES = (
-    ("edgesmith.targets.mcu", ("counting.py", "cycles.py", "histogram.py", "toolchain.py")),
-    ("edgesmith.targets.c", ("generator.py", "text.py", "templates/model.c.j2")),
-    ("edgesmith.targets.cost", ("batch.py", "emulate.py")),
-)
 
 
 class MicrocontrollerCost:
@@ -72,7 +59,6 @@ class MicrocontrollerCost:
         newest = Table.newest(folder, facts) if "missing" in tools.values() else None
         self._table = newest or Table.open(folder, facts, tools)
         self._bench = Bench(target.core, self._table.folder / "objects")
-        self._overhead_of: Layer | None = None
 
     def layer(self, op: Op, graph: Graph) -> LayerCost:
         """Of one operator, with the scratch that a plan of the target's kind gives it first.
@@ -147,13 +133,13 @@ class MicrocontrollerCost:
         self.fill(graphs)
         samples = [sample for graph in graphs for sample in self._compared(graph)]
         error = CostError.of(self.target.name, samples)
-        self._table.store_error(_generator_digest(), error)
+        self._table.store_error(generator_digest(), error)
         return error
 
     @property
     def error(self) -> CostError | None:
         """What `validate` last found for this state of the generator."""
-        return self._table.error(_generator_digest())
+        return self._table.error(generator_digest())
 
     def _compared(self, graph: Graph) -> Iterable[ErrorSample]:
         predicted = self.model(graph)
@@ -177,26 +163,33 @@ class MicrocontrollerCost:
 
     def _fill(self, layers: Sequence[Layer], progress: Progress | None = None) -> Filled:
         wanted = {layer.key: layer for layer in layers}
+        if self._missing(wanted) or self._table.get(OVERHEAD) is None:
+            self._table.reload()
         missing = self._missing(wanted)
         if missing or self._table.get(OVERHEAD) is None:
-            self._table.reload()
-            missing = self._missing(wanted)
-        measured = runs = 0
-        if missing:
             self._require_tools()
-            self._fill_overhead(missing)
+            self._fill_overhead()
+        measured = runs = 0
         while missing:
-            batch = next(batches(missing))
-            with self._table.claimed(layer.key for layer in batch) as mine:
-                self._table.reload()  # another process may have measured them meanwhile
-                own = [each for each in batch if each.key in mine and not self._knows(each)]
-                if own:
-                    self._measure(own)
-                    measured, runs = measured + len(own), runs + 1
+            count = self._measure_some(missing)
+            measured, runs = measured + count, runs + (count > 0)
             missing = self._missing(wanted)
             if progress is not None:
                 progress(len(wanted) - len(missing), len(wanted))
         return Filled(len(wanted), measured, runs)
+
+    def _measure_some(self, missing: Sequence[Layer]) -> int:
+        """One batch of what no other process is measuring; where they measure all, wait."""
+        for wait in (False, True):
+            for batch in batches(missing):
+                with self._table.claimed((each.key for each in batch), wait=wait) as mine:
+                    self._table.reload()  # another process may have measured them meanwhile
+                    own = [each for each in batch if each.key in mine and not self._knows(each)]
+                    if own:
+                        self._measure(own)
+                    if own or wait:
+                        return len(own)
+        return 0
 
     def _knows(self, layer: Layer) -> bool:
         return self._table.get(layer.key) is not None
@@ -206,13 +199,14 @@ class MicrocontrollerCost:
         found = [layer for layer in wanted.values() if not self._knows(layer)]
         return sorted(found, key=lambda layer: (layer.call.macs, layer.key))
 
-    def _fill_overhead(self, layers: Sequence[Layer]) -> None:
+    def _fill_overhead(self) -> None:
         if self._table.get(OVERHEAD) is not None:
             return
-        with self._table.claimed([OVERHEAD]):
+        with self._table.claimed([OVERHEAD], wait=True):
             self._table.reload()
             if self._table.get(OVERHEAD) is None:
-                self._table.store([self._bench.overhead(layers[0])])
+                (probe,) = layers_of(assemble(Site(_small_graph(), self.target.core.kernels)))
+                self._table.store([self._bench.overhead(probe)])
 
     def _measure(self, layers: Sequence[Layer]) -> None:
         """Measure and keep layers; where their batch fails, halves of it, down to the culprit."""
@@ -295,50 +289,11 @@ class MicrocontrollerCost:
         )
 
 
-def facts_of(core: Core) -> dict[str, str]:
-    """What measured layers of a core depend on, tools and kernels left out."""
-    digest = hashlib.sha256()
-    for package, names in _COUNTING_SOURCES:
-        for name in names:
-            digest.update(name.encode() + b"\0" + files(package).joinpath(name).read_bytes())
-    for folder in ("firmware", "plugin"):
-        path = Path(str(files("edgesmith.targets.mcu"))) / folder
-        digest.update(source_digest(path).encode())
-    return {
-        "core": core.name,
-        "machine": core.machine.name,
-        "kernels": core.kernels.value,
-        "flags": " ".join((*core.compile_flags(), *OPTIONS.optimization)),
-        "timing": core.timing,
-        "samples": str(SAMPLES),
-        "source": digest.hexdigest(),
-    }
-
-
-def tool_versions() -> dict[str, str]:
-    """The first line of what each tool says of itself; "missing" without it."""
-    return {f"tool {tool.name}": _version(tool.find() or "", tool) for tool in _COUNTING_TOOLS}
-
-
-@cache
-def _version(path: str, tool: Tool) -> str:
-    if not path:
-        return "missing"
-    try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolFailedError(
-            f"{tool.name} does not say its version: {error}", fix=tool.install
-        ) from error
-    return done.stdout.partition("\n")[0].strip() or "unknown version"
-
-
-@cache
-def _generator_digest() -> str:
-    """What a stated error depends on: all of the generator, not only measured layers' parts."""
-    return own_source_digest()
+def _small_graph() -> Graph:
+    """One operator, which any program needs."""
+    quantization = Quantization.per_tensor(1.0)
+    x, y = (Tensor(name, (1, 16), DType.INT8, quantization) for name in ("x", "y"))
+    return Graph("small", {"x": x, "y": y}, (ir.Relu("relu", ("x",), ("y",)),), ("x",), ("y",))
 
 
 def _bytes(count: int) -> Figure:

@@ -148,24 +148,21 @@ class Table:
         self._records.update((record.key, record) for record in batch.records)
 
     @contextmanager
-    def claimed(self, keys: Iterable[str]) -> Iterator[frozenset[str]]:
+    def claimed(self, keys: Iterable[str], *, wait: bool = False) -> Iterator[frozenset[str]]:
         """The right to measure some of the keys: those that no other process is measuring.
 
-        Waits for the first one where others have them all.
+        Args:
+            wait: where others have them all, wait until the first one is free.
         """
         buckets: dict[str, list[str]] = {}
         for key in keys:
             buckets.setdefault(key[:_BUCKET], []).append(key)
         with ExitStack() as held:
-            mine: list[str] = []
-            for bucket, members in buckets.items():
-                if self._acquire(bucket, held, wait=False):
-                    mine += members
-            if not mine and buckets:
-                bucket, members = next(iter(buckets.items()))
-                self._acquire(bucket, held, wait=True)
-                mine = members
-            yield frozenset(mine)
+            free = [each for each in buckets if self._acquire(each, held, wait=False)]
+            if wait and buckets and not free:
+                free = list(buckets)[:1]
+                self._acquire(free[0], held, wait=True)
+            yield frozenset(key for bucket in free for key in buckets[bucket])
 
     def _acquire(self, bucket: str, held: ExitStack, *, wait: bool) -> bool:
         lock = FileLock(self.folder / "locks" / f"{bucket}.lock")

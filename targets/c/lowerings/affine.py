@@ -27,6 +27,8 @@ SLOPE_BITS = 8  # more of them in slopes
 # Tried around the nearest slopes, in their last bit, the nearest ones first.
 _NUDGES = sorted(product((0, -4, 4, -8, 8, -16, 16), repeat=2), key=lambda pair: np.abs(pair).sum())
 
+_NUDGED = 64  # no nudge narrows the gap between the offsets that two pairs need by more
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -70,6 +72,8 @@ def affine_sum(
         left, right = _terms(slopes)
         sums = left[:, None] + right[None, :]
         low, high = _offsets(sums, wanted, limits)
+        if low - high > _NUDGED:
+            break
         offset = (low + high) // 2
         if low <= high and _fits(left + offset, sums + offset):
             return Affine(int(slopes[0]), int(slopes[1]), offset, limits)

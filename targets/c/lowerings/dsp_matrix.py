@@ -166,23 +166,25 @@ def _lead(written: npt.NDArray[np.int64], needed: npt.NDArray[np.int64], nothing
 
 
 def _pointwise(
-    op: ir.Op, layer: _Layer, images: tuple[int, int, int], strides: tuple[int, int, int]
+    op: ir.Op, layer: _Layer, size: tuple[int, int], strides: tuple[int, int], source: int
 ) -> Call:
-    """A matrix product with `images` (n, rows, columns) of pixels, `strides` bytes apart."""
+    """A matrix product with `size` (rows, columns) pixels, `strides` bytes apart.
+
+    `source` is the bytes of the input.
+    """
     depth = layer.rows.shape[1]
     kernel = _Kernel("pointwise", layer.form)
-    count, rows, columns = images
-    n, y, x = np.meshgrid(*(np.arange(size) for size in images), indexing="ij")
-    starts = (n * strides[0] + y * strides[1] + x * strides[2]).reshape(-1)
+    rows, columns = size
+    starts = (np.arange(rows)[:, None] * strides[0] + np.arange(columns) * strides[1]).reshape(-1)
     pixels = len(starts)
     done = np.minimum(np.arange(2, pixels + 2, 2), pixels)
-    lead = _lead(done * layer.outputs, starts[np.minimum(done, pixels - 1)], strides[0] * count)
+    lead = _lead(done * layer.outputs, starts[np.minimum(done, pixels - 1)], source)
     fields: dict[str, Value] = {
         "depth": depth,
         "rows": rows,
         "columns": columns,
-        "row_bytes": strides[1],
-        "column_bytes": strides[2],
+        "row_bytes": strides[0],
+        "column_bytes": strides[1],
     }
     call = _call(op, layer, kernel, fields, _pair_bytes(depth), pixels * layer.rows.size)
     return replace(call, overlaps={op.inputs[0]: lead})
@@ -206,10 +208,11 @@ def conv2d(op: ir.Conv2D, site: Site) -> Call | Declined:
     if weight.shape[1:3] == (1, 1) and op.padding == Padding() and source[3] % 4 == 0:
         row = source[2] * source[3]
         if op.stride == (1, 1):
-            return _pointwise(op, layer, (1, 1, math.prod(source[:3])), (0, 0, source[3]))
+            size = (1, math.prod(source[:3]))
+            return _pointwise(op, layer, size, (0, source[3]), math.prod(source))
         if source[0] == 1:
-            strides = (0, op.stride[0] * row, op.stride[1] * source[3])
-            return _pointwise(op, layer, result[:3], strides)
+            strides = (op.stride[0] * row, op.stride[1] * source[3])
+            return _pointwise(op, layer, result[1:3], strides, math.prod(source))
     return _ring_convolution(op, layer, weight.shape, source, result)
 
 
@@ -278,7 +281,7 @@ def fully_connected(op: ir.FullyConnected, site: Site) -> Call | Declined:
     rows = site.tensor(op.inputs[0]).elements // depth
     if rows > 1 or not layer.form.rows:
         if depth % 4 == 0:
-            return _pointwise(op, layer, (1, 1, rows), (0, 0, depth))
+            return _pointwise(op, layer, (1, rows), (0, depth), rows * depth)
         same = ir.Conv2D(op.name, op.inputs, op.outputs, activation=op.activation)
         shapes = ((layer.outputs, 1, 1, depth), (1, 1, rows, depth), (1, 1, rows, layer.outputs))
         return replace(_ring_convolution(same, layer, *shapes), kind=op.kind)

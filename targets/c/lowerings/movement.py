@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from edgesmith.targets.c.lowerings.base import Site, lowers
+from edgesmith.targets.c.lowerings.matrix import reference_call
 from edgesmith.targets.c.lowerings.shared import (
     Axes,
     dense_steps,
     item_bytes,
     make_call,
-    reference_call,
     struct,
 )
 from edgesmith.targets.c.program import Call, Struct
@@ -19,6 +19,7 @@ from edgesmith.targets.graph.ir import DType, Op
 
 AXES = 4  # of runs; picked elements have one more
 SLOTS = 8  # operands of a concatenation
+SHORTEST_RUN = 5  # elements; below, a call of memcpy costs more than it saves
 COPY_RUNS = "portable/copy_runs.c"
 
 
@@ -56,13 +57,14 @@ def _gather(op: Op, site: Site, steps: tuple[int, ...], begin: int) -> Call:
     item = _item(op, site)
     result = site.tensor(op.output).shape
     axes = Axes(result, (steps, dense_steps(result)))
-    runs = _runs(op, site, axes, item)
-    if runs is not None:
-        fields = (("offset", begin * item), *runs.fields)
-        return make_call(op, "es_copy_runs", Struct("es_runs", fields))
-    picked = axes.merged().padded(AXES + 1)
+    merged = axes.merged()
+    picked = merged.padded(AXES + 1)
     if picked is None:
         raise site.unsupported(op, f"moves along more than {AXES + 1} axes")
+    runs = _runs(op, site, axes, item)
+    if runs is not None and (not merged.sizes or merged.sizes[-1] >= SHORTEST_RUN):
+        fields = (("offset", begin * item), *runs.fields)
+        return make_call(op, "es_copy_runs", Struct("es_runs", fields))
     arguments = struct("es_pick_args", offset=begin, size=picked.sizes, step=picked.steps[0])
     return make_call(op, f"es_pick_s{8 * item}", arguments)
 

@@ -89,7 +89,8 @@ def make_layer(op: ir.Op, site: Site, channel_axis: int) -> Layer | str:
     )
     if tail.rounding is not Rounding.DOUBLE or tail.wide:
         return "only double rounding of 32-bit sums is written"
-    codes = np.moveaxis(reference.constant(1), channel_axis, 0).reshape(channels, -1)
+    stored = reference.constant(1).astype(np.int64)
+    codes = np.moveaxis(stored, channel_axis, 0).reshape(channels, -1)
     zero = source.q.scalar[1]
-    bias = np.broadcast_to(tail.bias, (channels,)) - zero * codes.sum(axis=1, dtype=np.int64)
+    bias = np.broadcast_to(tail.bias, (channels,)) - zero * codes.sum(axis=1)
     return Layer(codes, weight.dtype.bits, zero, bias, tail)

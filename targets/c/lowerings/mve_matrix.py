@@ -1,7 +1,7 @@
 """Convolution and fully connected on the MVE kernels.
 
-int8 activations with int8 and int4 weights. What they do not cover is declined, and the
-portable kernels take over.
+int8 activations with int8 and int4 weights, int16 ones with int8 weights. What they do not
+cover is declined, and the portable kernels take over.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesmith.targets.c.lowerings import mve_layout as layout
+from edgesmith.targets.c.lowerings import mve_wide
 from edgesmith.targets.c.lowerings.base import Declined, Site, lowers
 from edgesmith.targets.c.lowerings.matrix import Window, shape4
 from edgesmith.targets.c.lowerings.mve_layer import Layer, Ties, make_layer
 from edgesmith.targets.c.lowerings.windows import overlap
 from edgesmith.targets.c.program import Array, Call, KernelSet, Overlap, Role, Struct
 from edgesmith.targets.graph import ir
+from edgesmith.targets.graph.ir import DType
 
 # Sums of 4-bit products are held 16 times as large, in 32 bits: a product is up to 2**14.
 LARGEST_S4_DEPTH = 1 << 16
@@ -96,14 +98,18 @@ def _overlap(window: Window, step: int) -> Overlap:
     )
 
 
+def _lowered(op: ir.Op, site: Site, window: Window) -> Call | Declined:
+    if site.tensor(op.inputs[0]).dtype is DType.INT16:
+        return mve_wide.convolution(op, site, window)
+    layer = make_layer(op, site, 0)
+    return Declined(layer) if isinstance(layer, str) else _convolution(op, site, layer, window)
+
+
 @lowers(ir.Conv2D, kernels=KernelSet.MVE)
 def conv2d(op: ir.Conv2D, site: Site) -> Call | Declined:
     """Convolution of one group."""
     if op.groups != 1:
         return Declined("convolution in groups is not written")
-    layer = make_layer(op, site, 0)
-    if isinstance(layer, str):
-        return Declined(layer)
     weight = site.tensor(op.inputs[1]).shape
     window = Window(
         shape4(site.tensor(op.inputs[0]).shape),
@@ -113,15 +119,12 @@ def conv2d(op: ir.Conv2D, site: Site) -> Call | Declined:
         op.dilation,
         op.padding,
     )
-    return _convolution(op, site, layer, window)
+    return _lowered(op, site, window)
 
 
 @lowers(ir.FullyConnected, kernels=KernelSet.MVE)
 def fully_connected(op: ir.FullyConnected, site: Site) -> Call | Declined:
     """Every row of the input is one position of a 1x1 convolution."""
-    layer = make_layer(op, site, 0)
-    if isinstance(layer, str):
-        return Declined(layer)
-    outputs, depth = layer.rows.shape
+    outputs, depth = site.tensor(op.inputs[1]).shape
     rows = site.tensor(op.inputs[0]).elements // depth
-    return _convolution(op, site, layer, Window((1, 1, rows, depth), (1, 1, rows, outputs)))
+    return _lowered(op, site, Window((1, 1, rows, depth), (1, 1, rows, outputs)))

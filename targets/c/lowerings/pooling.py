@@ -12,7 +12,7 @@ from edgesmith.targets.c.lowerings.shared import (
     suffix,
 )
 from edgesmith.targets.c.lowerings.windows import overlap
-from edgesmith.targets.c.program import Call
+from edgesmith.targets.c.program import Call, Overlap
 from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.reference import kernel
 
@@ -58,6 +58,9 @@ def _pool(op: ir.AveragePool2D | ir.MaxPool2D, site: Site) -> Call:
         high=high,
     )
     shapes = (source.shape, result.shape)
-    over = overlap(*shapes, op.stride, op.padding, element_bytes=item_bytes(source.dtype))
+    item = item_bytes(source.dtype)
+    over = overlap(*shapes, op.stride, op.padding, element_bytes=item, buffered=True)
+    # A channel is written once its window has been read, so the first position may lie over it.
+    in_place = Overlap(max(0, over.distance))
     function = f"es_{'average' if average else 'max'}_pool_{suffix(source.dtype)}"
-    return make_call(op, function, arguments, overlaps={op.inputs[0]: over})
+    return make_call(op, function, arguments, overlaps={op.inputs[0]: in_place})

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.targets.c.lowerings.base import Site
+from edgesmith.targets.c.lowerings.matrix import reference_call
 from edgesmith.targets.c.program import Array, Call, Role, Struct, Value
-from edgesmith.targets.graph.ir import DType, Graph, Op, Quantization
+from edgesmith.targets.graph.ir import DType, Graph, Op
 from edgesmith.targets.graph.reference import kernel, run_op
 from edgesmith.targets.graph.requantize import Multiplier, quantize_multiplier
 
@@ -26,8 +27,8 @@ LARGEST_SUM = (1 << 31) - 1
 
 
 def suffix(dtype: DType) -> str:
-    """How kernels name a type: s8, u8, s16."""
-    return f"{'u' if dtype is DType.UINT8 else 's'}{dtype.bits}"
+    """How kernels name a type of activations: s8, s16."""
+    return f"s{dtype.bits}"
 
 
 def item_bytes(dtype: DType) -> int:
@@ -61,17 +62,8 @@ def struct(type_name: str, **fields: Value) -> Struct:
     return Struct(type_name, tuple(fields.items()))
 
 
-def reference_call(op: Op, site: Site) -> kernel.Call:
-    """The operator as the reference executor's kernels see it, constants only."""
-    tensors = site.graph.operands(op)
-    values = tuple(
-        None if tensor is None or tensor.data is None else tensor.data[None] for tensor in tensors
-    )
-    return kernel.Call(op, tensors, values, site.tensor(op.output), site.profile, 1)
-
-
 def integer_call(op: Op, site: Site, *positions: int) -> kernel.Call:
-    """The same, refused where activations mix types or int16 ones are not symmetric."""
+    """The operator for the reference, refused where activations mix types or int16 has offsets."""
     call = reference_call(op, site)
     call.integer_activations(*positions)
     for tensor in (*(call.tensor(position) for position in positions), call.output):
@@ -126,10 +118,6 @@ def code_table(op: Op, site: Site) -> Array:
     return Array(signed, Role.TABLE)
 
 
-def symmetric(quantization: Quantization | None) -> bool:
-    return quantization is not None and not quantization.zero_point.any()
-
-
 @dataclass(frozen=True)
 class Axes:
     """Axes of a dense traversal: sizes, and the steps of every operand along them."""
@@ -175,7 +163,3 @@ def broadcast_steps(shape: Sequence[int], wanted: Sequence[int]) -> tuple[int, .
         0 if size == 1 else step for size, step in zip(shape, dense_steps(shape), strict=True)
     )
     return (0,) * (len(wanted) - len(shape)) + steps
-
-
-def elements(op: Op, site: Site) -> int:
-    return site.tensor(op.output).elements

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesmith.targets.c.lowerings.base import Site, lowers
+from edgesmith.targets.c.lowerings.matrix import reference_call
 from edgesmith.targets.c.lowerings.shared import (
     code_table,
     integer_call,
     make_call,
     output_limits,
-    reference_call,
     scaling_of,
     struct,
     suffix,

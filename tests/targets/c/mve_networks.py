@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ class Weights:
     scale: np.ndarray
     bits: int = 8
     axis: int = 0
+    wide_bias: bool = True  # beside int16 activations: int64
 
 
 def layer(
@@ -48,6 +50,7 @@ def layer(
     weights: Weights,
     zeros: tuple[int, int] = (0, 0),
     steps: tuple[float, float] = (0.05, 0.05),
+    activations: DType = DType.INT8,
 ) -> Layer:
     """An operator on its own input.
 
@@ -55,6 +58,7 @@ def layer(
         op: without inputs and outputs.
         source: the input's shape.
         zeros, steps: zero points and scales of input and output.
+        activations: their type.
     """
     names = [f"{kind}{index}" for kind in ("x", "w", "b", "y")]
     x, w, b, y = names
@@ -63,20 +67,22 @@ def layer(
     axis = weights.axis if per_channel else None
     dtype = DType.INT8 if weights.bits == 8 else DType.INT4
     none = np.zeros(scale.size, np.int64)
+    wide = activations is DType.INT16 and weights.wide_bias
+    bias_type = DType.INT64 if wide else DType.INT32
     tensors = {
-        x: Tensor(x, source, DType.INT8, Quantization.per_tensor(steps[0], zeros[0])),
+        x: Tensor(x, source, activations, Quantization.per_tensor(steps[0], zeros[0])),
         w: Tensor(w, weights.codes.shape, dtype, Quantization(scale, none, axis), weights.codes),
         b: Tensor(
             b,
             weights.bias.shape,
-            DType.INT32,
+            bias_type,
             Quantization(scale * np.float32(steps[0]), none, 0 if per_channel else None),
-            weights.bias.astype(np.int32),
+            weights.bias.astype(bias_type.numpy),
         ),
     }
     whole = replace(op, name=f"op{index}", inputs=(x, w, b), outputs=(y,))
     shape = infer(whole, (tensors[x], tensors[w], tensors[b]))[0]
-    tensors[y] = Tensor(y, shape, DType.INT8, Quantization.per_tensor(steps[1], zeros[1]))
+    tensors[y] = Tensor(y, shape, activations, Quantization.per_tensor(steps[1], zeros[1]))
     return Layer(whole, tensors)
 
 
@@ -96,7 +102,7 @@ def drawn_layer(index: int, kind: type[Op], rng: np.random.Generator) -> Layer:
         bottom=max(padding.bottom, missing[0] - padding.top),
         right=max(padding.right, missing[1] - padding.left),
     )
-    fields = {
+    fields: dict[str, Any] = {
         "stride": tuple(int(n) for n in rng.integers(1, 4, 2)),
         "dilation": dilation,
         "padding": padding,
@@ -120,6 +126,9 @@ def drawn_layer(index: int, kind: type[Op], rng: np.random.Generator) -> Layer:
     zeros = tuple(int(n) for n in rng.choice((-128, -5, 0, 3, 127), 2))
     step = float(rng.choice((0.002, 0.02, 0.2)))
     op = replace(kind("", (), ("",)), **fields)
+    if bits == 8 and kind is not ir.DepthwiseConv2D and rng.random() < 0.25:
+        weights = replace(weights, wide_bias=kind is ir.Conv2D or rng.random() < 0.5)
+        return layer(index, op, source, weights, (0, 0), (1e-4, step / 128), DType.INT16)
     return layer(index, op, source, weights, (zeros[0], zeros[1]), (0.05, step))
 
 
@@ -152,9 +161,10 @@ def codes_of(graph: Graph, rng: np.random.Generator, samples: int) -> list[np.nd
     found = []
     for name in graph.inputs:
         shape = (samples, *graph[name].shape)
-        codes = rng.integers(-128, 128, shape).astype(np.int8)
-        codes[-1] = rng.choice(np.array([-128, 127], np.int8), shape[1:])
-        found.append(codes)
+        dtype = graph[name].dtype
+        codes = rng.integers(dtype.qmin, dtype.qmax, shape, endpoint=True)
+        codes[-1] = rng.choice([dtype.qmin, dtype.qmax], shape[1:])
+        found.append(codes.astype(dtype.numpy))
     return found
 
 

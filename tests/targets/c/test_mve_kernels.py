@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,38 +51,69 @@ def test_drawn_layers_are_exact(kind: type[Op], seed: int) -> None:
     assert all("mve" in name for name in functions(program))
 
 
+def fields(**given: Any) -> dict[str, Any]:
+    """Fields of an operator whose kind is known at run time only."""
+    return given
+
+
 # Bits right of the output's lowest: from left shifts to none of the sum being left.
 SHIFTS = (-3, 0, 1, 2, 7, 15, 24, 30, 31, 33)
+# Operators whose products are all zero, by how positions and channels reach the requantization:
+# operator, input shape before channels, weights before channels (depthwise) or behind them.
+FORMS: dict[str, tuple[Op, tuple[int, ...], tuple[int, ...]]] = {
+    "one position": (ir.FullyConnected("", (), ("",)), (1,), (17,)),
+    "two positions": (ir.FullyConnected("", (), ("",)), (3,), (17,)),
+    "narrow": (ir.FullyConnected("", (), ("",)), (3,), (1,)),
+    "taps": (ir.DepthwiseConv2D("", (), ("",)), (1, 2, 2), (1, 2, 2)),
+    "columns": (ir.DepthwiseConv2D("", (), ("",)), (1, 3, 11), (1, 3, 3)),
+}
 
 
 @pytest.mark.parametrize("activation", [Activation.NONE, Activation.RELU])
-@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("form", FORMS)
 def test_ties_round_as_the_reference_does(
-    activation: Activation, sign: int, tmp_path: Path
+    form: str, activation: Activation, tmp_path: Path
 ) -> None:
     """The sums are the biases: around every half of the output's step that a code can show.
 
     Layers have all shifts of a kind, so that each way of rounding is taken.
     """
+    plain, source, window = FORMS[form]
+    op: Op = replace(plain, **fields(activation=activation))
     layers = []
     for index, shifts in enumerate((SHIFTS, SHIFTS[2:], SHIFTS[1:3], SHIFTS[3:8])):
-        factors, sums = [], []
-        for shift in shifts:
-            for fraction in (0.5, 0.625, 2.0**-1 + 2.0**-20, 1 - 2.0**-24):
-                real = fraction * 2.0**-shift
-                halves = (np.arange(-130, 130) + 0.5) / real
-                near = (np.rint(halves)[:, None] + np.arange(-2, 3)).reshape(-1)
-                near = np.append(near, (-(2.0**31), 2.0**31 - 1, 0))
-                near = near[(near >= -(2.0**31)) & (near < 2.0**31)].astype(np.int64)
-                kept = np.random.default_rng(index).permutation(np.unique(near))[:40]
-                sums.append(kept)
-                factors.append(np.full(len(kept), real))
-        bias, scale = np.concatenate(sums), np.concatenate(factors)
-        weights = Weights(np.zeros((len(bias), 1), np.int8), bias, scale)
-        op = ir.FullyConnected("", (), ("",), activation)
-        layers.append(layer(index, op, (1, 1), weights, (0, 5 * sign), (1.0, 1.0)))
+        bias, scale = _around_ties(shifts, index)
+        depthwise = isinstance(op, ir.DepthwiseConv2D)
+        channels = (len(bias),)
+        weights = Weights(
+            np.zeros(window + channels if depthwise else channels + window, np.int8),
+            bias,
+            scale,
+            axis=3 if depthwise else 0,
+        )
+        shape = source + (channels if depthwise else window)
+        zero = 5 if index % 2 else -5
+        layers.append(layer(index, op, shape, weights, (0, zero), (1.0, 1.0)))
     graph = network(layers)
     check_exact(graph, codes_of(graph, np.random.default_rng(0), 1), tmp_path)
+
+
+def _around_ties(shifts: tuple[int, ...], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and their multipliers, a multiple of four of them."""
+    factors, sums = [], []
+    for shift in shifts:
+        for fraction in (0.5, 0.625, 2.0**-1 + 2.0**-20, 1 - 2.0**-24):
+            real = fraction * 2.0**-shift
+            halves = (np.arange(-130, 130) + 0.5) / real
+            near = (np.rint(halves)[:, None] + np.arange(-2, 3)).reshape(-1)
+            near = np.append(near, (-(2.0**31), 2.0**31 - 1, 0))
+            near = near[(near >= -(2.0**31)) & (near < 2.0**31)].astype(np.int64)
+            kept = np.random.default_rng(seed).permutation(np.unique(near))[:40]
+            sums.append(kept)
+            factors.append(np.full(len(kept), real))
+    bias = np.concatenate(sums)
+    count = len(bias) // 4 * 4
+    return bias[:count], np.concatenate(factors)[:count]
 
 
 def test_sums_of_the_largest_products(tmp_path: Path) -> None:
@@ -161,7 +193,7 @@ def test_sums_of_all_pairs_of_codes_are_exact(kind: type[Op], tmp_path: Path) ->
     shape = first.shape[1:]
     tensors = {
         name: Tensor(name, shape, DType.INT8, Quantization.per_tensor(scale, zero))
-        for name, scale, zero in (("a", 0.031, -7), ("b", 0.0473, 11), ("y", 0.053, 4))
+        for name, scale, zero in (("a", 0.0312347, -7), ("b", 0.0473219, 11), ("y", 0.0531171, 4))
     }
     op = kind("op", ("a", "b"), ("y",))
     graph = Graph("sum", tensors, (op,), ("a", "b"), ("y",))
@@ -192,7 +224,7 @@ def test_without_scratch_the_same_is_computed(
         np.full(channels, 1e-3),
         axis=0 if op is ir.Conv2D else 3,
     )
-    whole = replace(op("", (), ("",)), padding=Padding(1, 1, 1, 1))
+    whole = replace(op("", (), ("",)), **fields(padding=Padding(1, 1, 1, 1)))
     graph = network([layer(0, whole, source, held, (9, 0), (0.05, 0.2))])
     inputs = codes_of(graph, rng, 2)
     for plan, expected in zip(("speed", "memory"), scratch, strict=True):

@@ -55,5 +55,6 @@ def test_a_record_of_16_has_every_fourth_channel_together() -> None:
 
 def test_missing_channels_of_a_record_shift_right() -> None:
     """So that they do not make kernels take the way of left shifts."""
-    words = layout.pack_records(*(np.array([-7]) for _ in range(3)), 4)
+    one = np.array([-7])
+    words = layout.pack_records(one, one, one, 4)
     np.testing.assert_array_equal(words[8:].view(np.int8), [-7, -1, -1, -1])

@@ -44,8 +44,8 @@ def renamed(graph: Graph) -> Graph:
         )
         for op in graph.ops
     )
-    edges = tuple(tuple(f"n{n}" for n in names) for names in (graph.inputs, graph.outputs))
-    return Graph("other", tensors, ops, *edges)
+    inputs, outputs = (tuple(f"n{n}" for n in names) for names in (graph.inputs, graph.outputs))
+    return Graph("other", tensors, ops, inputs, outputs)
 
 
 @pytest.mark.parametrize("kernels", list(KernelSet))

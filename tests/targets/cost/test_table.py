@@ -138,7 +138,9 @@ def test_what_one_process_measures_another_leaves_alone(tmp_path: Path) -> None:
         assert other.stdout.readline().strip() == "aa1,bb1"
         with table.claimed(["aa2", "cc1"]) as mine:
             assert mine == {"cc1"}
+        with table.claimed(["aa2"]) as mine:
+            assert not mine
         other.kill()  # a killed process holds nothing
         other.wait()
-        with table.claimed(["aa1", "bb1"]) as mine:
+        with table.claimed(["aa1", "bb1"], wait=True) as mine:
             assert mine == {"aa1", "bb1"}

@@ -1,7 +1,8 @@
+/* The kernel in this format; what it does is in the file of its family. */
 #include "es_dsp_core.h"
 
 void es_dsp_conv_wide_s8(const es_dsp_conv_args *args, const void *input, void *output,
-                    void *scratch)
+                         void *scratch)
 {
     es_dsp_conv(args, input, output, scratch, &es_dsp_matrix_wide_s8);
 }

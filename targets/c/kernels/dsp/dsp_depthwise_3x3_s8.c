@@ -36,8 +36,8 @@ __asm__(
 );
 /* clang-format on */
 
-void es_dsp_depthwise_3x3_s8(const es_dsp_depthwise_args *args, const void *input,
-    void *output, void *scratch)
+void es_dsp_depthwise_3x3_s8(const es_dsp_depthwise_args *args, const void *input, void *output,
+                             void *scratch)
 {
     es_dsp_depthwise(args, input, output, scratch, &core);
 }

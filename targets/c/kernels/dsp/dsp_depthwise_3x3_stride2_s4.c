@@ -29,7 +29,7 @@ __asm__(
 /* clang-format on */
 
 void es_dsp_depthwise_3x3_stride2_s4(const es_dsp_depthwise_args *args, const void *input,
-    void *output, void *scratch)
+                                     void *output, void *scratch)
 {
     es_dsp_depthwise(args, input, output, scratch, &core);
 }

@@ -14,6 +14,9 @@ void es_dsp_fully_connected(const es_dsp_fully_connected_args *args, const int8_
             x = scratch;
         }
         es_dsp_prepare(&matrix, core, args->weights, &args->outputs, x, words);
+        if (core->offset != NULL) {
+            matrix.whole.offset = matrix.rest.offset = core->offset(x, words);
+        }
         es_dsp_emit(&matrix, output, output);
         input += args->depth;
         output += args->outputs.count;

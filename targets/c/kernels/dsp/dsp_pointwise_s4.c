@@ -1,3 +1,4 @@
+/* The kernel in this format; what it does is in the file of its family. */
 #include "es_dsp_core.h"
 
 void es_dsp_pointwise_s4(const es_dsp_pointwise_args *args, const void *input, void *output,

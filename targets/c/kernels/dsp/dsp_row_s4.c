@@ -9,6 +9,7 @@ es_dsp_run es_dsp_row_s4_run;
 void es_dsp_row_s4_tail(void);
 void es_dsp_row_s4_floored(void);
 void es_dsp_row_s4_rounded(void);
+int32_t es_dsp_row_s4_offset(const void *row, int32_t words);
 
 const es_dsp_core es_dsp_row_s4 = {
     .run = es_dsp_row_s4_run,
@@ -22,6 +23,7 @@ const es_dsp_core es_dsp_row_s4 = {
     .word_weights = 16,
     .group = 8,
     .group_words = 24,
+    .offset = es_dsp_row_s4_offset,
 };
 
 /* clang-format off */
@@ -51,21 +53,6 @@ __asm__(
     "es_pair r8\n"
     "es_pair r9\n"
     ".endm\n"
-    /* r11 = 16 times the sum of the elements from r3 to r5. */
-    ".macro es_sum_row\n"
-    "mov r1, r3\n"
-    "movs r2, #0\n"
-    "mov r11, #0\n"
-    "1:\n"
-    "ldr r12, [r1], #4\n"
-    "eor r12, r12, #0x80808080\n"
-    "usada8 r11, r12, r2, r11\n"
-    "cmp r1, r5\n"
-    "bne 1b\n"
-    "subs r1, r1, r3\n"
-    "sub r11, r11, r1, lsl #7\n"
-    "lsl r11, r11, #4\n"
-    ".endm\n"
     ".macro es_separate a, b, c, d\n"
     "sub \\d, \\d, \\c\n"
     "sub \\c, \\c, \\b\n"
@@ -87,7 +74,7 @@ __asm__(
 __asm__(
     ES_ASM_FUNCTION(es_dsp_row_s4_run)
     ES_ASM_ROW_HEAD(
-        "es_sum_row\n"
+        "ldr r11, [r0, #28]\n"
         "push {r11, r12}\n")
     ".balign 4\n"
     "2:\n"
@@ -101,6 +88,18 @@ __asm__(
     ES_ASM_LABEL(es_dsp_row_s4_rounded)
     "es_epilogue 1\n"
     ES_ASM_END(es_dsp_row_s4_run)
+    ES_ASM_FUNCTION(es_dsp_row_s4_offset)
+    "movs r2, #0\n"
+    "sub r3, r2, r1, lsl #9\n"
+    "1:\n"
+    "ldr r12, [r0], #4\n"
+    "eor r12, r12, #0x80808080\n"
+    "subs r1, r1, #1\n"
+    "usada8 r3, r12, r2, r3\n"
+    "bne 1b\n"
+    "lsl r0, r3, #4\n"
+    "bx lr\n"
+    ES_ASM_END(es_dsp_row_s4_offset)
     ".text\n"
 );
 /* clang-format on */

@@ -15,6 +15,7 @@ typedef struct {
     const int32_t *table;
     const int32_t *table_end;
     const void *weights;
+    int32_t offset; /* for rows and int4 weights: 16 times the sum of the row */
 } es_dsp_frame;
 
 /* Codes for the channels of a frame: matrix loops write two pixels, others only the first. */
@@ -40,6 +41,7 @@ typedef struct {
     int32_t group_words;   /* table words of a group */
     es_dsp_expand *pair;
     es_dsp_expand *one;
+    int32_t (*offset)(const void *row, int32_t words); /* NULL: the frame needs none */
 } es_dsp_core;
 
 /* The scratch of a pair: the pixels' sums, then what the loop reads. */

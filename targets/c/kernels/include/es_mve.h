@@ -67,6 +67,13 @@ void es_mve_conv_s4(const es_mve_conv_args *args, const int8_t *in, int8_t *out,
 void es_mve_pointwise_s8(const es_mve_conv_args *args, const int8_t *in, int8_t *out);
 void es_mve_pointwise_s4(const es_mve_conv_args *args, const int8_t *in, int8_t *out);
 
+/* 16-bit activations with zero points 0, 8-bit weights in plain rows. The window counts bytes: its
+ * channels, and `depth`, are twice as many. A record is one channel's 64-bit bias, multiplier and
+ * shift; `ties` is 1 where sums wrap to 32 bits, and 0 where they have 64. */
+void es_mve_conv_s16(const es_mve_conv_args *args, const int16_t *in, int16_t *out,
+                     int16_t *scratch);
+void es_mve_pointwise_s16(const es_mve_conv_args *args, const int16_t *in, int16_t *out);
+
 /* `depth` is at most 16, output channels come in fours, `ties` is not ES_MVE_MIXED. */
 void es_mve_pointwise_narrow_s8(const es_mve_conv_args *args, const int8_t *in, int8_t *out);
 

@@ -128,6 +128,7 @@ static inline es_mve_block es_mve_block_of(const es_mve_conv_args *args)
  * `second`. */
 void es_mve_rows_s8(const es_mve_conv_args *args, es_mve_block *block);
 void es_mve_rows_s4(const es_mve_conv_args *args, es_mve_block *block);
+void es_mve_rows_s16(const es_mve_conv_args *args, es_mve_block *block);
 
 /* A function of one argument without prologue: its body is its assembly. */
 #define ES_MVE_NAKED __attribute__((naked, noinline))

@@ -4,7 +4,7 @@
 #define ES_CODE int8_t
 
 /* sum / count, rounded half away from zero. */
-static inline int8_t mean(const es_pool_args *args, int32_t sum, int32_t count)
+static ES_NOINLINE int8_t mean(const es_pool_args *args, int32_t sum, int32_t count)
 {
     const int32_t half = count / 2;
     return (int8_t)es_clamp((sum > 0 ? sum + half : sum - half) / count, args->low, args->high);

@@ -1,0 +1,195 @@
+"""A model to microcontrollers through the command line: artifacts, figures, limits, mistakes."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+
+from edgesmith.pipeline.errors import ToolFailedError
+from edgesmith.pipeline.execution import execute_plan
+from edgesmith.pipeline.jsonvalue import from_json
+from edgesmith.pipeline.registry import Registries
+from edgesmith.pipeline.results import DeploymentResult
+from edgesmith.pipeline.values import Kind
+from edgesmith.targets.graph.legalizer import legalize
+from edgesmith.targets.graph.onnx_writer import write_onnx
+from edgesmith.targets.graph.tflite_writer import write_tflite
+from tests.conformance.cases import all_cases
+from tests.pipeline.test_end_to_end import DATA, MODEL, SPEC, edgesmith, trained
+
+REGISTRY = Registries.discovered().targets
+CASES = {case.name: case for case in all_cases()}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _tools() -> None:
+    for tool in REGISTRY.get("cortex-m4")().tools():
+        if tool.find() is None:
+            pytest.skip(f"cortex-m4 needs {tool.name}: {tool.install}")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mcu")
+    (folder / "model.py").write_text(MODEL)
+    (folder / "data.py").write_text(DATA)
+    (folder / "spec.yaml").write_text(
+        SPEC.replace("[cpu-litert, cpu-onnxruntime]", '[c-host, "cortex-m4@nrf52840-dk"]').replace(
+            "agreement_percent: 95", "agreement_percent: 95, flash_bytes: 40000, ram_bytes: 9000"
+        )
+    )
+    state = {name: value.clone() for name, value in trained().state_dict().items()}
+    safetensors.torch.save_file(state, str(folder / "weights.safetensors"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first_run(project: Path) -> subprocess.CompletedProcess[str]:
+    return edgesmith(project, "run", "spec.yaml", "--target", "cortex-m4@nrf52840-dk")
+
+
+def result(project: Path, target: str) -> DeploymentResult:
+    path = project / "runs" / "stripes" / target / "result.json"
+    return from_json(DeploymentResult, path.read_bytes())
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small convolution as a TFLite file."""
+    description = REGISTRY.get("cpu-litert")().describe()
+    path = tmp_path / "conv.tflite"
+    path.write_bytes(write_tflite(legalize(CASES["conv-relu"].graph, description)))
+    return path
+
+
+def test_a_run_counts_on_the_device(
+    first_run: subprocess.CompletedProcess[str], project: Path
+) -> None:
+    assert first_run.returncode == 0, first_run.stdout + first_run.stderr
+    found = result(project, "cortex-m4@nrf52840-dk")
+    device = found.device
+    assert found.ok
+    assert device is not None
+    assert device.clock_hz == 64_000_000
+    assert device.instructions.kind is Kind.SIMULATED
+    assert device.instructions.samples == 8
+    assert device.cycles is not None
+    assert device.cycles.kind is Kind.ESTIMATED
+    assert device.time is not None
+    assert device.time.value == pytest.approx(1e3 * device.cycles.value / 64e6)
+    layers = sum(layer.instructions for layer in device.layers)
+    assert 0 < device.instructions.value - layers < 200
+    assert device.flash.value == sum(device.flash_sections.values())
+    assert device.flash.value == sum(part.bytes for part in device.flash_parts)
+    assert device.arena.value >= device.arena_bound
+    assert {slot.role for slot in device.slots} >= {"input", "output"}
+    assert {check.name for check in found.budgets} >= {
+        "flash",
+        "RAM",
+        "fits in flash",
+        "fits in RAM",
+    }
+    assert [row.accuracy.value for row in found.accuracy if row.form == "reference"] == [
+        row.accuracy.value for row in found.accuracy if row.form == "deployed"
+    ]
+
+
+def test_the_report_draws_it(first_run: subprocess.CompletedProcess[str], project: Path) -> None:
+    assert first_run.returncode == 0
+    folder = project / "runs" / "stripes" / "cortex-m4@nrf52840-dk"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for heading in ("Memory over time", "Instructions per layer", "Flash map"):
+        assert heading in page
+    assert (folder / "model.h").is_file()
+    assert (folder / "model_data.c").is_file()
+
+
+def test_c_host_needs_no_device(project: Path, first_run: object) -> None:
+    done = edgesmith(project, "run", "spec.yaml", "--target", "c-host")
+    assert done.returncode == 1, done.stdout + done.stderr  # flash and RAM were not checked
+    found = result(project, "c-host")
+    assert found.device is None
+    assert "flash_bytes was not checked" in found.notes[0]
+
+
+def test_a_missed_flash_budget_is_exit_code_1(project: Path, first_run: object) -> None:
+    spec = (project / "spec.yaml").read_text().replace("flash_bytes: 40000", "flash_bytes: 2000")
+    (project / "tight.yaml").write_text(spec.replace("name: stripes", "name: tight"))
+    done = edgesmith(project, "run", "tight.yaml", "--target", "cortex-m4@nrf52840-dk")
+    assert done.returncode == 1
+    found = from_json(
+        DeploymentResult,
+        (project / "runs/tight/cortex-m4@nrf52840-dk/result.json").read_bytes(),
+    )
+    assert [check.name for check in found.budgets if not check.met] == ["flash"]
+
+
+def test_too_little_ram_is_exit_code_1_and_says_where(project: Path, first_run: object) -> None:
+    done = edgesmith(project, "run", "spec.yaml", "--target", "cortex-m4,ram=60")
+    assert done.returncode == 1
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "ES430" in said
+    assert "more than the 60 there are" in said
+
+
+def test_a_misspelled_board_is_a_problem_of_the_spec(project: Path) -> None:
+    (project / "board.yaml").write_text(
+        (project / "spec.yaml").read_text().replace("nrf52840-dk", "nrf52804-dk")
+    )
+    done = edgesmith(project, "lint", "board.yaml")
+    assert done.returncode == 2
+    assert "board.yaml:" in done.stdout
+    assert "did you mean 'nrf52840-dk'" in done.stdout
+
+
+def test_compile_leaves_a_library_and_says_what_it_costs(model: Path, tmp_path: Path) -> None:
+    done = edgesmith(
+        tmp_path, "compile", str(model), "--target", "cortex-m4,vectors=2", "--out", "c"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "instructions" in done.stdout
+    assert "(simulated)" in done.stdout
+    assert "(estimated)" in done.stdout
+    assert (tmp_path / "c" / "model_vectors.h").is_file()
+    again = edgesmith(tmp_path, "compile", str(model), "--target", "cortex-m4", "--out", "c")
+    assert again.returncode == 3
+    assert "not empty" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [("ram=100", "more than the 100 there are"), ("flash=100", "more than the 100 there are")],
+)
+def test_compile_for_too_small_a_device(
+    options: str, words: str, model: Path, tmp_path: Path
+) -> None:
+    command = ("compile", str(model), "--target", f"cortex-m4,{options}", "--out", "c")
+    done = edgesmith(tmp_path, *command)
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def test_an_operator_that_a_target_lacks_is_named_before_any_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(write_onnx(CASES["layer-norm"].graph))
+    done = edgesmith(tmp_path, "compile", str(path), "--target", "cpu-litert", "--out", "c")
+    assert done.returncode == 3
+    assert "ES411" in done.stderr
+    assert "LayerNorm 'y'" in done.stderr
+    assert list((tmp_path / "c").iterdir()) == []
+    done = edgesmith(tmp_path, "compile", str(path), "--target", "c-host", "--out", "c")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_compiler_error_names_the_log(tmp_path: Path) -> None:
+    plan = REGISTRY.get("cortex-m4")().build(CASES["conv-valid"].graph)
+    broken = replace(plan, files={**plan.files, "model.c": b"int x = ;\n"})
+    with pytest.raises(ToolFailedError, match="failed with exit status 1") as caught:
+        execute_plan(broken, tmp_path)
+    assert str(tmp_path / "build.log") in caught.value.fix
+    assert "model.c:1" in (tmp_path / "build.log").read_text()
