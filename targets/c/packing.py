@@ -193,6 +193,19 @@ class Channels:
         words = np.concatenate([start.reshape(len(bias), -1), flat], axis=1)
         return words.reshape(-1).astype(np.uint32).view(np.int32)
 
+    def starts(self, group: int, weights: tuple[int, ...] = (1,)) -> npt.NDArray[np.int32]:
+        """The starting values alone, flat, whole groups; arguments as for `table`."""
+        bias, _ = self._padded(group)
+        start = self._starts(bias.reshape(len(bias), -1, len(weights)), weights)
+        return start.reshape(-1).astype(np.uint32).view(np.int32)
+
+    @property
+    def uniform(self) -> tuple[int, int] | None:
+        """The multiplier and the rounding word that all channels share, if they do."""
+        pair = int(self.multiplier[0]), int(self.rounding[0])
+        same = np.all(self.multiplier == pair[0]) and np.all(self.rounding == pair[1])
+        return pair if same else None
+
     @staticmethod
     def _starts(bias: Int64Array, weights: tuple[int, ...]) -> Int64Array:
         """What each accumulator of a word's channels starts at."""

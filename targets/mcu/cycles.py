@@ -9,7 +9,7 @@ every slow one, `nominal` what the model states.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -280,6 +280,44 @@ def estimate(
     return CycleEstimate(total, layers, wiring, by_mnemonic, model.basis, model.documented)
 
 
+_ENDS = (Kind.BRANCH, Kind.CALL, Kind.INDIRECT, Kind.TABLE_BRANCH, Kind.LOOP)
+
+
+@dataclass(frozen=True)
+class _Straight:
+    """Blocks that ran as one, because an emulator ends a block where a page of code ends.
+
+    `whole` has the instructions from this block's first one on; `own` of them are the block's.
+    """
+
+    block: BlockRun
+    own: int
+    whole: list[Instruction]
+    alone: int  # runs that did not come from the block before
+
+
+def _straightened(
+    blocks: Iterable[BlockRun], code: Mapping[int, Instruction]
+) -> Iterator[_Straight]:
+    """Every block, with the instructions that followed it without a jump between."""
+    ordered = sorted(blocks, key=lambda block: -block.address)
+    starts = {block.address: block for block in ordered}
+    arriving: dict[int, int] = defaultdict(int)
+    tails: dict[int, list[Instruction]] = {}
+    owns: dict[int, int] = {}
+    for block in ordered:
+        own = instructions_of(block, code)
+        end = block.address + sum(block.sizes)
+        falls = own[-1].kind not in _ENDS and not own[-1].writes_pc and end in starts
+        if falls:
+            arriving[end] += block.executed
+        tails[block.address] = own + tails[end] if falls else own
+        owns[block.address] = len(own)
+    for block in ordered:
+        alone = max(0, block.executed - arriving[block.address])
+        yield _Straight(block, owns[block.address], tails[block.address], alone)
+
+
 def _cycles(
     blocks: Iterable[BlockRun],
     code: Mapping[int, Instruction],
@@ -288,13 +326,13 @@ def _cycles(
 ) -> Cycles:
     """Of all runs of some blocks; adds the nominal ones to `mnemonics`."""
     total = ZERO
-    for block in blocks:
-        instructions = instructions_of(block, code)
-        timings = model.block(instructions)
-        for index, (instruction, timing) in enumerate(zip(instructions, timings, strict=True)):
-            cycles = timing.issue.times(block.executed)
-            if index == len(instructions) - 1:
-                cycles += timing.jump.times(block.taken)
+    for part in _straightened(blocks, code):
+        timings = model.block(part.whole)
+        for instruction, timing in zip(part.whole, timings, strict=True):
+            cycles = timing.issue.times(part.alone)
             mnemonics[instruction.mnemonic] += cycles.nominal
             total += cycles
+        jump = timings[part.own - 1].jump.times(part.block.taken)
+        mnemonics[part.whole[part.own - 1].mnemonic] += jump.nominal
+        total += jump
     return total

@@ -110,7 +110,8 @@ class _Layer:
         return (("weights", weights), ("outputs", self.tail.struct(group, self.form.shared)))
 
 
-def _layer(op: ir.Op, site: Site) -> _Layer | str:
+def _layer(op: ir.Op, site: Site, *, apart: bool = True) -> _Layer | str:
+    """The layer, or why it is declined; `apart` as for `channel_tail`."""
     reference = reference_call(op, site)
     source, weight = reference.tensor(0), reference.tensor(1)
     if source.dtype is not DType.INT8 or reference.output.dtype is not DType.INT8:
@@ -127,7 +128,7 @@ def _layer(op: ir.Op, site: Site) -> _Layer | str:
         outputs,
     )
     zero = source.q.scalar[1]
-    found = channel_tail(tail, rows, zero)
+    found = channel_tail(tail, rows, zero, apart=apart)
     if isinstance(found, str):
         return found
     form = next(form for form in FORMATS[weight.dtype] if form.misfit(rows, found) is None)
@@ -271,9 +272,45 @@ def _ring_convolution(
     return replace(call, overlaps={op.inputs[0]: lead})
 
 
+def _uniform(op: ir.FullyConnected, site: Site) -> Call | None:
+    """One row of whole words and one multiplier for all channels: per channel only a bias."""
+    layer = _layer(op, site, apart=False)
+    if isinstance(layer, str) or layer.form is not BYTES:
+        return None
+    outputs, depth = layer.rows.shape
+    pair = layer.tail.channels.uniform
+    rows = site.tensor(op.inputs[0]).elements // depth
+    whole = depth % 4 == 0 and max(outputs, depth // 4) < 1 << 16
+    shift = 0 if pair is None else pair[1] & 0xFF
+    if pair is None or rows > 1 or not whole or shift == 0 or layer.tail.limits != (-128, 127):
+        return None
+    starts = layer.tail.channels.starts(8, BYTES.shared)
+    fields: tuple[tuple[str, Value], ...] = (
+        ("weights", Array(BYTES.pack(layer.rows, 8), Role.WEIGHTS)),
+        ("multiplier", pair[0]),
+        ("rounding", int(np.uint32(pair[1]).view(np.int32))),
+        ("biases", Array(starts, Role.BIAS)),
+        ("words", depth // 4),
+        ("count", outputs),
+    )
+    return Call(
+        name=op.name,
+        kind=op.kind,
+        function="es_dsp_fully_connected_uniform_s8",
+        sources=("dsp/dsp_fully_connected_uniform_s8.c",),
+        arguments=Struct("es_dsp_fully_connected_uniform_args", fields),
+        reads=(op.inputs[0],),
+        writes=(op.output,),
+        macs=layer.rows.size,
+    )
+
+
 @lowers(ir.FullyConnected, kernels=KernelSet.DSP)
 def fully_connected(op: ir.FullyConnected, site: Site) -> Call | Declined:
     """One row straight from its bytes; several rows as the pixels of a 1x1 convolution."""
+    uniform = _uniform(op, site)
+    if uniform is not None:
+        return uniform
     layer = _layer(op, site)
     if isinstance(layer, str):
         return Declined(layer)

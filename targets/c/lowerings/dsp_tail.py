@@ -63,9 +63,17 @@ class DspTail:
 
 
 def channel_tail(
-    tail: linear.Tail, rows: npt.NDArray[np.integer], input_zero: int
+    tail: linear.Tail,
+    rows: npt.NDArray[np.integer],
+    input_zero: int,
+    *,
+    apart: bool = True,
 ) -> DspTail | str:
-    """The tail of channels with int8 or int4 weights [O, K], or why the kernels decline them."""
+    """The tail of channels with int8 or int4 weights [O, K], or why the kernels decline them.
+
+    Args:
+        apart: constant channels get a multiplier of their own, so that their sums are free.
+    """
     if tail.rounding is not Rounding.DOUBLE or tail.wide:
         return "only double rounding of 32-bit sums is written"
     codes = rows.astype(np.int64)
@@ -76,7 +84,7 @@ def channel_tail(
     scaled = requantize(wrap_int32(ends), tail.real, tail.rounding) + tail.zero
     outputs = kernel.clamp(scaled, tail.limits, DType.INT8).astype(np.int64)
     wraps = (ends != wrap_int32(ends)).any(axis=0)
-    constant = (outputs[0] == outputs[1]) & ~wraps
+    constant = (outputs[0] == outputs[1]) & ~wraps & apart
     by = quantize_multiplier(tail.real)
     shift = np.broadcast_to(-by.shift, bias.shape)
     multiplier = np.where(constant, 0, by.multiplier)

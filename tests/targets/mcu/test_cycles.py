@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesmith.targets.mcu.cycles import TIMINGS, Cycles, Timing, exactly
+from edgesmith.targets.mcu.counting import BlockRun, InstructionCount, LayerProfile, Profile
+from edgesmith.targets.mcu.cycles import TIMINGS, ZERO, Cycles, Timing, estimate, exactly
 from edgesmith.targets.mcu.histogram import Instruction
 
 
@@ -111,3 +112,50 @@ def test_ranges_are_ranges_in_every_block(core: str, lines: list[str]) -> None:
     for each in found:
         for cycles in (each.issue, each.jump):
             assert 0 <= cycles.low <= cycles.nominal <= cycles.high
+
+
+STRAIGHT = st.sampled_from(
+    ["adds r0, r1, r2", "smlad r0, r1, r2, r3", "ldr r0, [r1]", "ldr r2, [r0]", "str r0, [r1]"]
+)
+
+
+@pytest.mark.parametrize("core", TIMINGS)
+@given(
+    lines=st.lists(STRAIGHT, min_size=2, max_size=10),
+    cuts=st.sets(st.integers(1, 9), max_size=3),
+    entered=st.integers(0, 5),
+)
+def test_where_the_emulator_cuts_a_block_changes_nothing(
+    core: str, lines: list[str], cuts: set[int], entered: int
+) -> None:
+    """A page of code ends in the middle of straight code; some runs may enter behind the cut."""
+    code = {}
+    for index, line in enumerate([*lines, "bne 100"]):
+        mnemonic, _, operands = line.partition(" ")
+        code[4 * index] = Instruction(4 * index, mnemonic, operands, "f")
+    starts = sorted({0, *(cut for cut in cuts if cut < len(code))})
+    ends = [*starts[1:], len(code)]
+    pieces = [
+        BlockRun(4 * start, (4,) * (end - start), 7 + entered * bool(start), 3 * (end == len(code)))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    if entered and len(pieces) > 2:
+        return  # entering behind the first cut runs through every later one
+    whole = [BlockRun(0, (4,) * len(code), 7, 3)]
+    if entered and len(pieces) > 1:
+        tail = pieces[1]
+        whole.append(BlockRun(tail.address, tail.sizes, entered, 0))
+
+    def total(*blocks: BlockRun) -> Cycles:
+        count = InstructionCount(0, 0, 0, 1)
+        layer = LayerProfile("layer", count, blocks)
+        profile = Profile(1, count, (layer,), LayerProfile("wiring", count, ()))
+        return estimate(profile, code, TIMINGS[core]).total
+
+    expected = ZERO
+    for block in whole:
+        expected += total(block)
+    found = total(*pieces)
+    assert found.nominal == pytest.approx(expected.nominal)
+    assert found.low == pytest.approx(expected.low)
+    assert found.high == pytest.approx(expected.high)

@@ -64,6 +64,19 @@ typedef struct {
     int32_t rows;
 } es_dsp_fully_connected_args;
 
+/* The same for one row of 4 * `words` bytes and requantization that all channels share.
+ *
+ * `biases` are the starting values of the accumulators in groups of eight, whole groups; the
+ * order is the assembly's. */
+typedef struct {
+    const void *weights;
+    int32_t multiplier;
+    int32_t rounding;
+    const int32_t *biases;
+    uint16_t words;
+    uint16_t count; /* output channels */
+} es_dsp_fully_connected_uniform_args;
+
 /* Depthwise convolution, a channel at a time through a padded plane of 16-bit codes.
  *
  * Channel tables hold {bias, multiplier, rounding} per channel. Where the output has the
@@ -112,6 +125,8 @@ ES_DSP_KERNEL(es_dsp_depthwise_3x3_stride2_s8, es_dsp_depthwise_args);
 ES_DSP_KERNEL(es_dsp_depthwise_3x3_stride2_s4, es_dsp_depthwise_args);
 void es_dsp_fully_connected_s8(const es_dsp_fully_connected_args *args, const void *input,
                                void *output);
+void es_dsp_fully_connected_uniform_s8(const es_dsp_fully_connected_uniform_args *args,
+                                       const void *input, void *output);
 void es_dsp_fully_connected_s4(const es_dsp_fully_connected_args *args, const void *input,
                                void *output);
 

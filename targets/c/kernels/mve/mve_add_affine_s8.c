@@ -1,7 +1,7 @@
 #include "es_mve_core.h"
 
-/* (offset + floor(a slope_a / 2^8) + floor(b slope_b / 2^8)) >> ES_AFFINE_BITS, the codes at the top
- * of words: VMULH. The shift is one of its own: GNU as 2.40 makes VQRSHRN of VQSHRN. */
+/* (offset + floor(a slope_a / 2^8) + floor(b slope_b / 2^8)) >> ES_AFFINE_BITS, the codes at the
+ * top of words: VMULH. The shift is one of its own: GNU as 2.40 makes VQRSHRN of VQSHRN. */
 static inline int32x4_t sum(uint32x4_t a, uint32x4_t b, es_affine_args by)
 {
     const uint32x4_t top = vdupq_n_u32(0xFF000000u);

@@ -121,29 +121,39 @@ ES_MVE_NAKED static void row_2_away(const line *by __attribute__((unused)))
     ROW(STRIDE_2, AWAY);
 }
 
-/* Words of columns: four channels' codes at from[0], from[1] and from[2], which move by `step`. */
-static inline void columns(int32_t *to, int32_t plane, const int8_t *const *from,
-                           const int32_t *step, int32_t count)
+/* Where columns come from: four channels' codes in three rows, positions `step` apart. */
+typedef struct {
+    int32_t *to;           /* at 0 */
+    const int8_t *from[3]; /* 4 */
+    int32_t step[3];       /* 16 */
+    int32_t count;         /* 28 */
+} rows;
+
+_Static_assert(offsetof(rows, count) == 28, "the assembly loads them in this order");
+
+/* Words of columns, each channel's `plane` bytes behind the last one's. */
+ES_MVE_NAKED static void columns(const rows *of __attribute__((unused)),
+                                 int32_t plane __attribute__((unused)))
 {
-    const int8_t *a = from[0], *b = from[1], *c = from[2];
-    const uint32x4_t planes = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)plane);
-    __asm volatile("    wls        lr, %[count], 2f\n"
-                   "1:  vldrb.u32  q0, [%[a]]\n"
-                   "    add        %[a], %[step_a]\n"
-                   "    vldrb.u32  q1, [%[b]]\n"
-                   "    add        %[b], %[step_b]\n"
-                   "    vldrb.u32  q2, [%[c]]\n"
-                   "    add        %[c], %[step_c]\n"
+    __asm volatile("    push       {r4-r6, r8, lr}\n"
+                   "    movs       r2, #0\n"
+                   "    vidup.u32  q3, r2, #1\n"
+                   "    vmul.i32   q3, q3, r1\n"
+                   "    mov        r12, r0\n"
+                   "    ldm        r12, {r0-r6, r8}\n"
+                   "    wls        lr, r8, 2f\n"
+                   "1:  vldrb.u32  q0, [r1]\n"
+                   "    add        r1, r4\n"
+                   "    vldrb.u32  q1, [r2]\n"
+                   "    add        r2, r5\n"
+                   "    vldrb.u32  q2, [r3]\n"
+                   "    add        r3, r6\n"
                    "    vsli.32    q0, q1, #8\n"
                    "    vsli.32    q0, q2, #16\n"
-                   "    vstrw.32   q0, [%[to], %q[planes]]\n"
-                   "    add        %[to], #4\n"
+                   "    vstrw.32   q0, [r0, q3]\n"
+                   "    adds       r0, #4\n"
                    "    le         lr, 1b\n"
-                   "2:\n"
-                   : [to] "+r"(to), [a] "+l"(a), [b] "+l"(b), [c] "+l"(c)
-                   : [count] "r"(count), [planes] "w"(planes), [step_a] "r"(step[0]),
-                     [step_b] "r"(step[1]), [step_c] "r"(step[2])
-                   : "lr", "q0", "q1", "q2", "cc", "memory");
+                   "2:  pop        {r4-r6, r8, pc}\n");
 }
 
 /* Columns that any vector of a row loads: outputs are computed in fours. */
@@ -186,30 +196,29 @@ void es_mve_depthwise_3x3_s8(const es_mve_depthwise_3x3_args *args, const int8_t
         .high = tail->high,
         .channels = channels,
     };
+    rows of = {.to = words + w->pad_left, .count = es_min(w->in_width, count - w->pad_left)};
     fill(words, args->in_zero, 4 * count);
     for (int32_t n = 0; n < w->batch; ++n) {
         for (int32_t oy = 0; oy < w->out_height; ++oy) {
             const int32_t y = oy * w->stride_height - w->pad_top;
-            const int8_t *from[3];
-            int32_t step[3], move[3];
+            int32_t move[3];
             for (int32_t i = 0; i < 3; ++i) {
                 const int32_t inside = y + i >= 0 && y + i < w->in_height;
-                from[i] = inside ? in + (y + i) * in_row : (const int8_t *)&zero_word;
-                step[i] = inside ? channels : 0;
+                of.from[i] = inside ? in + (y + i) * in_row : (const int8_t *)&zero_word;
+                of.step[i] = inside ? channels : 0;
                 move[i] = inside ? 4 : 0;
             }
             by.record = tail->records;
             by.weights = args->weights + 4;
             by.out = out;
             for (int32_t c = 0; c < channels; c += 4) {
-                columns(words + w->pad_left, by.plane, from, step,
-                        es_min(w->in_width, count - w->pad_left));
+                columns(&of, by.plane);
                 row(&by);
                 by.record += ES_MVE_RECORD;
                 by.weights += 64;
                 by.out += 4;
                 for (int32_t i = 0; i < 3; ++i) {
-                    from[i] += move[i];
+                    of.from[i] += move[i];
                 }
             }
             out += w->out_width * channels;

@@ -136,8 +136,9 @@ void es_mve_depthwise_s8(const es_mve_depthwise_args *args, const int8_t *in, in
             const int32_t y = oy * w->stride_height - w->pad_top;
             int32_t x = -w->pad_left;
             for (int32_t ox = 0; ox < w->out_width;) {
-                const int8_t *base = (const int8_t *)((uintptr_t)in +
-                                                      (uintptr_t)((y * w->in_width + x) * channels));
+                /* May lie outside the input, where only offsets that lead inside are added. */
+                const uintptr_t start = (uintptr_t)((y * w->in_width + x) * channels);
+                const int8_t *const base = (const int8_t *)((uintptr_t)in + start);
                 const int32_t *offsets = args->offsets;
                 int32_t positions = 1;
                 if (y < 0 || y > last_y || x < 0 || x > last_x) {

@@ -53,50 +53,45 @@ ES_MVE_NAKED static void four_by_two(es_mve_block *block __attribute__((unused))
                    "4:\n" ES_MVE_BLOCK_SUMS ES_MVE_BLOCK_END);
 }
 
+#define NEXT_ROW_ALONE              \
+    "    vldrb.8    q2, [r0]\n"     \
+    "    add        r0, r3\n"
+
 /* Four channels at one position; returns the weights of the next four. */
-static inline const int8_t *four_by_one(const int8_t *weights, const int32_t *bias,
-                                        const int8_t *codes, int32_t left, int32x4_t *sums)
+ES_MVE_NAKED static const int8_t *four_by_one(const int8_t *weights __attribute__((unused)),
+                                              const int32_t *bias __attribute__((unused)),
+                                              const int8_t *codes __attribute__((unused)),
+                                              int32_t depth __attribute__((unused)),
+                                              int32_t *sums __attribute__((unused)))
 {
-    int32x4_t found;
-    __asm volatile("    ldrd       r0, r2, [%[bias]]\n"
-                   "    ldrd       r4, r6, [%[bias], #8]\n"
-                   "    lsr        lr, %[left], #4\n"
+    __asm volatile("    push       {r4, r6, r8, r10, lr}\n"
+                   "    ldrd       r4, r6, [r1]\n"
+                   "    ldrd       r8, r10, [r1, #8]\n"
+                   "    ldr        r1, [sp, #20]\n"
+                   "    lsr        lr, r3, #4\n"
                    "    wls        lr, lr, 2f\n"
-                   "1:  vldrb.8    q0, [%[codes]], #16\n"
-                   "    vldrb.8    q2, [%[weights]], #64\n"
-                   "    vmladava.s8 r0, q0, q2\n"
-                   "    vldrb.8    q3, [%[weights], #-48]\n"
-                   "    vmladava.s8 r2, q0, q3\n"
-                   "    vldrb.8    q2, [%[weights], #-32]\n"
+                   "1:  vldrb.8    q0, [r2], #16\n"
+                   "    vldrb.8    q2, [r0], #64\n"
                    "    vmladava.s8 r4, q0, q2\n"
-                   "    vldrb.8    q3, [%[weights], #-16]\n"
+                   "    vldrb.8    q3, [r0, #-48]\n"
                    "    vmladava.s8 r6, q0, q3\n"
+                   "    vldrb.8    q2, [r0, #-32]\n"
+                   "    vmladava.s8 r8, q0, q2\n"
+                   "    vldrb.8    q3, [r0, #-16]\n"
+                   "    vmladava.s8 r10, q0, q3\n"
                    "    le         lr, 1b\n"
-                   "2:  ands       %[left], #15\n"
+                   "2:  ands       r3, #15\n"
                    "    beq        4f\n"
-                   "    vctp.8     %[left]\n"
+                   "    vctp.8     r3\n"
                    "    vpst\n"
-                   "    vldrbt.8   q0, [%[codes]]\n"
-                   "    vldrb.8    q2, [%[weights]]\n"
-                   "    add        %[weights], %[left]\n"
-                   "    vmladava.s8 r0, q0, q2\n"
-                   "    vldrb.8    q2, [%[weights]]\n"
-                   "    add        %[weights], %[left]\n"
-                   "    vmladava.s8 r2, q0, q2\n"
-                   "    vldrb.8    q2, [%[weights]]\n"
-                   "    add        %[weights], %[left]\n"
-                   "    vmladava.s8 r4, q0, q2\n"
-                   "    vldrb.8    q2, [%[weights]]\n"
-                   "    add        %[weights], %[left]\n"
-                   "    vmladava.s8 r6, q0, q2\n"
-                   "4:  vmov       %q[found][2], %q[found][0], r0, r4\n"
-                   "    vmov       %q[found][3], %q[found][1], r2, r6\n"
-                   : [weights] "+r"(weights), [codes] "+r"(codes), [left] "+r"(left),
-                     [found] "=w"(found)
-                   : [bias] "r"(bias)
-                   : "r0", "r2", "r4", "r6", "lr", "q0", "q2", "q3", "cc", "memory");
-    *sums = found;
-    return weights;
+                   "    vldrbt.8   q0, [r2]\n" NEXT_ROW_ALONE
+                   "    vmladava.s8 r4, q0, q2\n" NEXT_ROW_ALONE
+                   "    vmladava.s8 r6, q0, q2\n" NEXT_ROW_ALONE
+                   "    vmladava.s8 r8, q0, q2\n" NEXT_ROW_ALONE
+                   "    vmladava.s8 r10, q0, q2\n"
+                   "4:  strd       r4, r6, [r1]\n"
+                   "    strd       r8, r10, [r1, #8]\n"
+                   "    pop        {r4, r6, r8, r10, pc}\n");
 }
 
 static inline int32_t one_by_one(const int8_t *row, const int8_t *codes, int32_t sum, int32_t left)
@@ -138,9 +133,9 @@ void es_mve_rows_s8(const es_mve_conv_args *args, es_mve_block *block)
         const int8_t *weights = args->weights;
         const int32_t *record = tail->records;
         for (int32_t c = 0; c < grouped; c += 4) {
-            int32x4_t sums;
-            weights = four_by_one(weights, record, block->first, args->depth, &sums);
-            vstrbq_s32(out + c, es_mve_codes(tail, record, sums));
+            int32_t sums[4];
+            weights = four_by_one(weights, record, block->first, args->depth, sums);
+            vstrbq_s32(out + c, es_mve_codes(tail, record, vldrwq_s32(sums)));
             record += ES_MVE_RECORD;
         }
     }
