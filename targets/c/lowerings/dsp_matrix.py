@@ -287,11 +287,11 @@ def _uniform(op: ir.FullyConnected, site: Site) -> Call | None:
     starts = layer.tail.channels.starts(8, BYTES.shared)
     fields: tuple[tuple[str, Value], ...] = (
         ("weights", Array(BYTES.pack(layer.rows, 8), Role.WEIGHTS)),
+        ("words", depth // 4),
+        ("count", outputs),
         ("multiplier", pair[0]),
         ("rounding", int(np.uint32(pair[1]).view(np.int32))),
         ("biases", Array(starts, Role.BIAS)),
-        ("words", depth // 4),
-        ("count", outputs),
     )
     return Call(
         name=op.name,

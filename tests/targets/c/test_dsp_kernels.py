@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgesmith.targets.c.lowerings.base import Declined
+from edgesmith.targets.c.program import Array
 from edgesmith.targets.graph.ir import Activation, Padding
 from tests.targets.c.dsp_graphs import Spec, drawn_spec, graph_of, inputs_of
 from tests.targets.c.dsp_harness import HAVE_TOOLS, Case, lower, run_cases
@@ -121,6 +122,33 @@ def test_full_sums_equal_the_reference(tmp_path: Path) -> None:
             for code in (-128, 127):
                 cases.append(Case(graph, np.full((1, *graph["x"].shape), code, np.int8), call))
     assert_right(cases, tmp_path)
+
+
+@needs_emulator
+def test_one_multiplier_for_all_channels_is_stored_once(tmp_path: Path) -> None:
+    """Rows of whole words whose weights have one scale, whatever the number of channels."""
+    random = np.random.default_rng(9)
+    cases = []
+    for outputs, words in product((1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 21), (1, 2, 3, 4, 5, 8, 33)):
+        activation = Activation.RELU if (outputs + words) % 2 else Activation.NONE
+        zero = int(random.choice([-128, 0, 127, 5])) if activation is Activation.NONE else -128
+        spec = Spec(
+            "fc",
+            (1, 1, 1, 4 * words),
+            outputs,
+            activation=activation,
+            zeros=(int(random.integers(-128, 128)), zero),
+            per_channel=False,
+        )
+        case = taken(spec, random)
+        assert case is not None
+        assert case.call.function.endswith("uniform_s8")
+        cases.append(case)
+    assert_right(cases, tmp_path)
+    sizes = dict(cases[-1].call.arguments.fields)
+    biases = sizes["biases"]
+    assert isinstance(biases, Array)
+    assert biases.data.nbytes == 4 * 24
 
 
 @needs_emulator

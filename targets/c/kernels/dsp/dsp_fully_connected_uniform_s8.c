@@ -1,17 +1,18 @@
 /* One row times a matrix of int8 weights, one multiplier and shift for all channels.
  *
  * Weight words as in dsp_matrix_s8.c, eight channels at a time; 32 multiply-accumulates take 31
- * instructions. r4..r11 sum, r0 runs through the weights, r1 through the row. The stack: */
+ * instructions. r4..r11 sum, r0 runs through the weights, r1 through the row. On the stack: the
+ * row, output, channels left, where to enter the loop, multiplier, rounding, biases, the row's
+ * end. */
 #include "es_dsp.h"
 #include "es_dsp_asm.h"
 
 /* clang-format off */
 __asm__(
-    ".set es_x, 0\n"
-    ".set es_x_end, 8\n"
-    ".set es_factors, 12\n"
-    ".set es_biases, 20\n"
-    ".set es_outputs, 24\n"
+    ".set es_outputs, 4\n"
+    ".set es_factors, 16\n"
+    ".set es_biases, 24\n"
+    ".set es_x_end, 28\n"
     ".macro es_pairs x, a, b, c, d\n"
     "ldm r0!, {r2, r3}\n"
     "smlad \\b, r2, \\x, \\b\n"
@@ -34,7 +35,7 @@ __asm__(
     ".macro es_separate a, b\n"
     "subs \\b, \\b, \\a\n"
     "asrs \\b, \\b, #7\n"
-    "adds \\a, \\a, \\a\n"
+    "add \\a, \\a\n"
     ".endm\n"
     /* As es_scale_one, rounded: right for every clamp. */
     ".macro es_scale p\n"
@@ -47,22 +48,21 @@ __asm__(
 __asm__(
     ES_ASM_FUNCTION(es_dsp_fully_connected_uniform_s8)
     "push {r4-r11, lr}\n"
-    "ldm r0, {r0, r4, r5, r6, r7}\n"
-    "mov r8, r2\n"
-    "uxth r2, r7\n"
-    "lsrs r7, r7, #16\n"
-    "add r3, r1, r2, lsl #2\n"
-    "negs r2, r2\n"
-    "and r2, r2, #3\n"
-    "mov r12, #116\n"
-    "adr.w lr, 2f + 1\n"
-    "mla r2, r2, r12, lr\n"
-    "push {r1-r8}\n"
+    "ldm r0, {r0, r3, r5, r6, r7}\n"
+    "uxth r4, r3\n"
+    "lsrs r3, r3, #16\n"
+    "add lr, r1, r4, lsl #2\n"
+    "negs r4, r4\n"
+    "and r4, r4, #3\n"
+    "mov r8, #116\n"
+    "adr.w r12, 2f + 1\n"
+    "mla r4, r4, r8, r12\n"
+    "push {r1-r7, lr}\n"
     "1:\n"
     "ldr r3, [sp, #es_biases]\n"
     "ldm r3!, {r4-r11}\n"
     "str r3, [sp, #es_biases]\n"
-    "ldm sp, {r1, pc}\n"
+    "ldm sp, {r1-r3, pc}\n"
     ".balign 4\n"
     "2:\n"
     ".rept 4\n"
@@ -81,20 +81,18 @@ __asm__(
     "es_scale r\\p\n"
     ".endr\n"
     "ldrd r2, r3, [sp, #es_outputs]\n"
-    "subs r2, r2, #8\n"
+    "adds r2, r2, #8\n"
+    "subs r3, r3, #8\n"
     "bpl 3f\n"
     /* Fewer channels than eight: the first stores are left out. */
     "adr.w lr, 3f + 1\n"
-    "sub lr, lr, r2, lsl #2\n"
+    "sub lr, lr, r3, lsl #2\n"
     "bx lr\n"
-    ".balign 4\n"
     "3:\n"
     ".irp p, 11, 10, 9, 8, 7, 6, 5, 4\n"
-    "strb.w r\\p, [r3, #(\\p - 4)]\n"
+    "strb r\\p, [r2, #(\\p - 12)]\n"
     ".endr\n"
-    "adds r3, r3, #8\n"
     "strd r2, r3, [sp, #es_outputs]\n"
-    "cmp r2, #0\n"
     "bgt 1b\n"
     "add sp, sp, #32\n"
     "pop {r4-r11, pc}\n"

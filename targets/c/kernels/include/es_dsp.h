@@ -66,15 +66,15 @@ typedef struct {
 
 /* The same for one row of 4 * `words` bytes and requantization that all channels share.
  *
- * `biases` are the starting values of the accumulators in groups of eight, whole groups; the
+ * `biases` are the starting values of the accumulators, padded to whole groups of eight. The
  * order is the assembly's. */
 typedef struct {
     const void *weights;
+    uint16_t words;
+    uint16_t count; /* output channels */
     int32_t multiplier;
     int32_t rounding;
     const int32_t *biases;
-    uint16_t words;
-    uint16_t count; /* output channels */
 } es_dsp_fully_connected_uniform_args;
 
 /* Depthwise convolution, a channel at a time through a padded plane of 16-bit codes.
