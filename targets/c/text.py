@@ -52,6 +52,15 @@ def comment(name: str) -> str:
     return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
+def shown(name: str, most: int = 56) -> str:
+    """A tensor's or operator's name for a message: its end, which tells most, where it is long.
+
+    TFLite joins the names of everything fused into an operator with semicolons.
+    """
+    last = name.rpartition(";")[2] or name
+    return last if len(last) <= most else f"...{last[3 - most :]}"
+
+
 def c_type(data: Data) -> str:
     """The element type of an array."""
     return f"{data.dtype.name}_t"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgesmith.pipeline.errors import DoesNotFitError
 from edgesmith.targets.c.compiler import Compiled
 from edgesmith.targets.c.program import Role
-from edgesmith.targets.c.text import arrays_in
+from edgesmith.targets.c.text import arrays_in, shown
 
 _SHOWN = 5
 
@@ -33,7 +33,7 @@ def flash_shortfall(compiled: Compiled, used: int, limit: int) -> DoesNotFitErro
         f"the image needs {used:,} bytes of flash, {used - limit:,} more than the {limit:,} there "
         "are",
         f"weights take {sum(weights.values()):,} of them, the most in",
-        *(f"  {size:>9,} bytes  {name}" for name, size in largest if size),
+        *(f"  {size:>9,} bytes  {shown(name)}" for name, size in largest if size),
     ]
     needed = used - limit
     saving, chosen = 0, 0

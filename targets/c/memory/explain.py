@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgesmith.targets.c.memory.lifetimes import buffers
 from edgesmith.targets.c.memory.solve import live_bounds
 from edgesmith.targets.c.program import MemoryPlan, Program
+from edgesmith.targets.c.text import shown
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class Shortfall:
             f"({share:.0f} %) more than the {self.ram_bytes:,} there are"
         )
         where = (
-            f"the peak is {self.kind} {self.call!r} (layer {self.position} of {self.calls}): "
+            f"the peak is {self.kind} {shown(self.call)!r} (layer {self.position} of {self.calls}): "
             f"{self.peak_bytes:,} bytes at once"
         )
-        tensors = (f"  {item.bytes:>9,} bytes  {item.name}" for item in self.live)
+        tensors = (f"  {item.bytes:>9,} bytes  {shown(item.name)}" for item in self.live)
         return (head, where, *tensors, *self.advice)
 
 
@@ -111,7 +112,7 @@ def _advice(
         if item.name in program.storages and item.name not in (*call.reads, *call.writes)
     ]
     if held:
-        names = ", ".join(repr(item.name) for item in held[:3])
+        names = ", ".join(repr(shown(item.name)) for item in held[:3])
         found.append(f"{names} only wait for a later layer: a shorter skip connection frees them")
     if call.reads and not set(call.reads) & set(call.overlaps):
         found.append("the memory-first plan lets operators write over their inputs where they can")

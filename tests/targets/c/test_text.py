@@ -56,3 +56,16 @@ def test_a_struct_names_its_fields_and_its_arrays() -> None:
     assert ".weights = model_weights_000," in printed
     assert ".shape = {1, 2}," in printed
     assert list(text.arrays_in(value)) == [array]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("conv", "conv"),
+        ("a/b;model/conv2d_2/Conv2D", "model/conv2d_2/Conv2D"),
+        ("x" * 90, "..." + "x" * 53),
+        ("a;", "a;"),
+    ],
+)
+def test_a_long_name_is_shown_by_its_end(name: str, expected: str) -> None:
+    assert text.shown(name) == expected
