@@ -41,7 +41,7 @@ help: ## print this
 	@printf 'make %-12s %s\n' 'bench-NAME' 'one benchmark: $(BENCHMARKS)'
 
 .PHONY: deploy
-deploy: $(READY) $(if $(filter cpu-tflite-runtime,$(TARGET)),$(OLD_READY)) $(if $(filter cortex-% c-host,$(TARGET)),$(SYSTEM_READY)) ## run SPEC for TARGET to its report
+deploy: $(READY) $(if $(filter cpu-tflite-runtime,$(TARGET)),$(OLD_READY)) $(if $(filter cortex-% c-host%,$(TARGET)),$(SYSTEM_READY)) ## run SPEC for TARGET to its report
 	$(BIN)/edgesmith run $(SPEC) $(addprefix --target ,$(TARGET))
 
 .PHONY: test
@@ -98,9 +98,12 @@ $(SYSTEM_READY): Makefile
 	@mkdir -p $(@D)
 	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $$program"; done; \
 	if [ -z "$$missing" ]; then touch $@; exit 0; fi; \
+	what=; case "$$missing" in *chrom*) what='the tests of reports in a browser';; esac; \
+	case "$${missing//chrom/}" in *gcc*|*qemu*|*clang*) \
+		what="microcontroller targets with their tests$${what:+, and $$what}";; esac; \
 	without() { \
 		echo "$$1:$$missing." >&2; \
-		echo 'Microcontroller targets and the tests that need them are skipped without. To get them:' >&2; \
+		echo "Left out without: $$what. To get them:" >&2; \
 		echo "  $$2$(APT_LINE)" >&2; \
 		touch $@; \
 		exit 0; \

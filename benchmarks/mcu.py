@@ -26,12 +26,13 @@ from peers.bakenn import run_bakenn
 from peers.comparison import Comparison, rows, side_by_side
 from peers.figures import NETWORKS, Network
 from peers.layers import LAYERS
-from peers.ours import measure, microcontroller, output_type, random_codes
+from peers.ours import measure, microcontroller, output_type
 from peers.tflite import Array, run_tflite_micro, without_softmax
 from rich.console import Console
 from rows import Row, publish
 
 from edgesmith.pipeline.versions import installed
+from edgesmith.targets.c.vectors import random_codes
 from edgesmith.targets.graph.ir import DType, Graph
 from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.reference import PROFILES, execute

@@ -83,10 +83,12 @@ def _found(budgets: Budgets, figures: Figures) -> Iterator[_Budget]:
         yield _Budget("agreement_percent", name, limit, "%", "higher", value, kind, _NO_FLOAT)
     if budgets.latency_ms is not None:
         percentile, limit = budgets.latency_ms.percentile, budgets.latency_ms.max
-        emulated = device.time if device else None
-        timed = getattr(figures.latency.deployed, percentile) if figures.latency else emulated
-        value, kind = _figure(timed)
         name, why_not = f"latency {percentile}", "this target cannot be timed here"
+        timed = getattr(figures.latency.deployed, percentile) if figures.latency else None
+        if timed is None and device is not None:
+            # A mean over samples: an estimate has no percentiles.
+            name, timed = "time, estimated", device.time
+        value, kind = _figure(timed)
         yield _Budget("latency_ms", name, limit, "ms", "lower", value, kind, why_not)
     for key, name, most, figure in (
         ("size_bytes", "model size", budgets.size_bytes, figures.size),

@@ -199,8 +199,11 @@ def compile(
     from edgesmith.pipeline.compile import compile_model
 
     compiled = compile_model(model, target, out)
+    place = str(out / compiled.artifact)
+    if compiled.interface is not None:
+        place = f"{out}, include {compiled.interface}"
     typer.echo(
-        f"{out / compiled.artifact}: {compiled.bytes:,} bytes, "
+        f"{place}: {compiled.size_name} {compiled.bytes:,} bytes, "
         f"{compiled.parity.compared} tensors compared, {compiled.parity.different} different; "
         f"at most {compiled.max_lsb} LSB from the reference on {compiled.samples} random inputs"
     )

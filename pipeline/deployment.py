@@ -21,6 +21,7 @@ from edgesmith.pipeline.evaluation import (
     share,
 )
 from edgesmith.pipeline.jsonvalue import from_json
+from edgesmith.pipeline.pruned import pruning_notes
 from edgesmith.pipeline.results import (
     AccuracyRow,
     Artifact,
@@ -34,7 +35,7 @@ from edgesmith.pipeline.results import (
 from edgesmith.pipeline.splits import read_split
 from edgesmith.pipeline.stages.build import ORDER, PARITY
 from edgesmith.pipeline.stages.measure import DEVICE, MemoryFound
-from edgesmith.pipeline.stages.score import FORMS
+from edgesmith.pipeline.stages.score import FORMS, PRUNED_FORM
 from edgesmith.pipeline.target_facts import float_baseline_in, get_target, products_in
 from edgesmith.pipeline.values import Kind, Measurement
 from edgesmith.pipeline.versions import installed, machine
@@ -48,7 +49,10 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[np.int64]
 
-_DIGESTED = ("data", "load", "quantize", "export")
+SCORED = (FORMS[0], PRUNED_FORM, *FORMS[1:])
+"""Forms in the order of the pipeline."""
+
+_DIGESTED = ("data", "load", "prune", "quantize", "export")
 """Stages whose files say what went into the artifact."""
 
 
@@ -116,7 +120,7 @@ def gather(context: StageContext) -> DeploymentResult:
         parity=from_json(Parity, (build / PARITY).read_bytes()),
         artifacts=_artifacts(context),
         provenance=_provenance(context),
-        notes=notes,
+        notes=(*pruning_notes(context), *notes),
         drift_samples=len(next(iter(traces[-1][1].values()))),
         device=device,
     )
@@ -127,7 +131,7 @@ def _predictions(context: StageContext) -> _Predictions:
     outputs = {}
     if "score" in context.inputs:
         scored = load_arrays(context.inputs["score"] / "predictions.npz")
-        outputs = {form: scored[form] for form in FORMS}
+        outputs = {form: scored[form] for form in SCORED if form in scored}
     codes = load_arrays(context.inputs["run"] / "outputs.npz")
     outputs |= {form: codes[form] for form in ("reference", "deployed")}
     by_form = {form: predictions(array) for form, array in outputs.items()}
@@ -168,7 +172,8 @@ def _bytes(metric: str, value: int, target: str, kind: Kind = Kind.MEASURED) -> 
 
 def _sizes(build: Path, graph: Graph, target: str) -> tuple[Measurement, ...]:
     products = products_in(build)
-    sizes = [_bytes("deployed file", get_target(target).deployed_bytes(products), target)]
+    chosen = get_target(target)
+    sizes = [_bytes(chosen.size_name, chosen.deployed_bytes(products), target)]
     baseline = float_baseline_in(build)
     if baseline is not None:
         sizes.append(_bytes("float file", baseline.stat().st_size, target))

@@ -96,6 +96,48 @@ class QuantizationError(EdgesmithError):
     code = "ES300"
 
 
+class AllocationError(EdgesmithError):
+    """Formats cannot be allocated as asked: nothing to choose, or a malformed problem."""
+
+    code = "ES310"
+
+
+class UnreachableBudgetError(AllocationError):
+    """No choice of formats is within the budgets; the nearest reachable one is named."""
+
+    code = "ES311"
+
+
+class UnreachableAccuracyError(AllocationError):
+    """No allocation that was tried reaches the accuracy asked for; the best one is named."""
+
+    code = "ES312"
+
+
+class PruningError(EdgesmithError):
+    """A model cannot be pruned as the spec says."""
+
+    code = "ES350"
+
+
+class EmptyLayerError(PruningError):
+    """Pruning would leave a layer without channels."""
+
+    code = "ES351"
+
+
+class UnreachableCostError(PruningError):
+    """No pruned form of the model is as cheap as the spec asks; the cheapest one is named."""
+
+    code = "ES352"
+
+
+class NotFasterError(PruningError):
+    """A pruned model does not cost less than before on the target that it was pruned for."""
+
+    code = "ES353"
+
+
 class ModelFileError(EdgesmithError):
     """A model file is truncated, hostile or not what its name says."""
 

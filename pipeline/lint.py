@@ -14,7 +14,9 @@ from pathlib import Path
 
 from edgesmith.pipeline.budgets import NEED_FLOAT
 from edgesmith.pipeline.errors import FactoryError, PluginError, SpecError
+from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.problems import InvalidSpecError, Problem, ProblemCode, did_you_mean, listed
+from edgesmith.pipeline.pruned import PRUNE
 from edgesmith.pipeline.registry import Registries, target_base
 from edgesmith.pipeline.sources import declarations, defined_names, locate, parse, signature
 from edgesmith.pipeline.spec import (
@@ -73,7 +75,12 @@ def _check_tree(
     _check_model(root, folder, findings)
     _check_budgets(root, findings)
     _check_data(root, folder, findings)
-    return replace(document, stages=tuple(entries)) if document is not None else None
+    if document is None:
+        return None
+    document = replace(document, stages=tuple(entries))
+    if not findings.problems:
+        _check_formats(document, root, registries, findings)
+    return document
 
 
 def _without_stages(root: Node) -> Node:
@@ -172,6 +179,36 @@ def _check_targets(root: Node, registries: Registries, findings: Findings) -> No
         seen.add(name)
 
 
+def _check_formats(
+    document: SpecDocument, root: Node, registries: Registries, findings: Findings
+) -> None:
+    """What stages of a torch model ask for, against what the targets take."""
+    if document.model.kind != "torch":
+        return
+    written = {entry.stage: index for index, entry in enumerate(document.stages)}
+    for name in registries.stages.names():
+        index = written.get(name)
+        parameters = document.stages[index].parameters if index is not None else {}
+        stage = adapter(registries.stages.get(name)).validate_python(dict(parameters))
+        for position, target in enumerate(document.targets):
+            description = registries.targets.get(target)().describe()
+            for refusal in stage.refusals(description):
+                at = _refused_at(root, index, position, refusal.path)
+                code = ProblemCode.LACKING_FORMAT
+                findings.add(at, code, f"stage `{name}`: {refusal.message}", refusal.fix)
+
+
+def _refused_at(
+    root: Node, stage: int | None, target: int, path: tuple[str | int, ...]
+) -> Position:
+    """The parameter where it is written; else its stage, or the target that has other needs."""
+    for place in (("stages", stage, *path), ("stages", stage), ("targets", target)):
+        node = root.get(*place) if None not in place else None  # type: ignore[arg-type]
+        if node is not None:
+            return node.at
+    return root.at
+
+
 def _target_problem(name: str, registries: Registries) -> SpecError | None:
     """What is wrong with the options behind a target's name."""
     try:
@@ -216,6 +253,10 @@ def _check_needed_splits(root: Node, findings: Findings) -> None:
     needed = {"calibration": "ranges are found on it"}
     if trained:
         needed |= {"train": "`trainer` learns on it", "selection": "`trainer` compares on it"}
+    stages = root.get("stages")
+    if stages is not None and any(each.text("stage") == PRUNE for each in stages.items or ()):
+        pruning = {"train": "pruning fine-tunes on it", "selection": "pruning decides on it"}
+        needed = pruning | needed
     for name, why in needed.items():
         if data.get(name) is None:
             at = root.key_position("data")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgesmith.pipeline.errors import ModelFileError
+from edgesmith.pipeline.errors import ModelFileError, TargetUnsupportedError
 from edgesmith.pipeline.execution import execute_plan
-from edgesmith.quantize.searched import Searched
+from edgesmith.quantize.searched import Searched, SearchedTensor
 from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.onnx_reader import read_onnx
 from edgesmith.targets.graph.parity import as_searched, compare, require_parity
@@ -56,6 +57,42 @@ def build_for(graph: Graph, target: Target, folder: Path) -> tuple[BuildProducts
     products = execute_plan(target.build(legal), folder)
     target.check_fit(products)
     return products, legal
+
+
+def deploy_exported(
+    exported: Path, quantized: Path | None, target: Target, folder: Path
+) -> tuple[BuildProducts, Parity]:
+    """Build the artifact of a target that deploys the exported file itself, and compare it.
+
+    Args:
+        quantized: folder of the searched codes.
+
+    Raises:
+        TargetUnsupportedError: the model came as a file, so that nothing was searched.
+        ParityError: a tensor differs.
+    """
+    if quantized is None:
+        raise TargetUnsupportedError(
+            f"{target.name!r} deploys models that are quantized here, not model files",
+            fix="give the float model in the spec: `kind: torch`",
+        )
+    products = execute_plan(target.build_exported(exported.read_bytes()), folder)
+    shipped = target.shipped(products)
+    searched = Searched(
+        tuple(as_stored(tensor, shipped) for tensor in Searched.load(quantized).tensors)
+    )
+    parity = compare(searched, shipped)
+    require_parity(parity, products.main)
+    return products, parity
+
+
+def as_stored(tensor: SearchedTensor, shipped: Graph) -> SearchedTensor:
+    """The tensor with the wider integer type that ONNX stores its codes in, where it does."""
+    found = shipped.tensors.get(tensor.name)
+    integers = found is not None and found.dtype.is_integer and tensor.dtype.startswith("int")
+    if found is None or not integers or tensor.dtype == found.dtype:
+        return tensor
+    return replace(tensor, dtype=found.dtype.value)
 
 
 def scored_in_file(graph: Graph, legal: Graph) -> Searched:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.targets.cpu.runtime import Runtime
-from edgesmith.targets.graph.onnx_trace import with_outputs_of
+from edgesmith.targets.graph.onnx_trace import has_float8, with_outputs_of
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -21,7 +21,9 @@ def run_exported(model: Path, inputs: FloatArray) -> FloatArray:
     Raises:
         ToolFailedError: ONNX Runtime refused the file.
     """
-    results = Runtime("onnxruntime", sys.executable).run(model, [inputs[:, None]])
+    kernels = "float8" if has_float8(model.read_bytes()) else "default"
+    runtime = Runtime("onnxruntime", sys.executable, kernels)
+    results = runtime.run(model, [inputs[:, None]])
     output = next(iter(results.values()))
     return np.asarray(output, np.float32)[:, 0]
 

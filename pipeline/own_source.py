@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 ROOMS = ("nas", "pipeline", "prune", "quantize", "reports", "targets")
-SUFFIXES = frozenset({".c", ".css", ".h", ".j2", ".js", ".py"})
+SUFFIXES = frozenset({".c", ".css", ".h", ".j2", ".js", ".ld", ".py"})
 
 
 @cache

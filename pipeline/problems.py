@@ -36,6 +36,7 @@ class ProblemCode(StrEnum):
     UNKNOWN_STAGE = "ES113"
     UNKNOWN_TARGET = "ES114"
     SAME_SPLIT = "ES115"
+    LACKING_FORMAT = "ES116"
 
 
 @dataclass(frozen=True, order=True)

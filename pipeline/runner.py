@@ -65,7 +65,11 @@ class RunRecord:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The worst of its targets: failed, then budget missed, then fine."""
+        """The worst of its targets.
+
+        A target that failed has its error's code: 1 where the model does not fit its memory, as
+        for any other missed budget, else 2 or 3. Without one: 1 if a budget was missed, else 0.
+        """
         failed = [target.exit_code for target in self.targets if target.error is not None]
         if failed:
             return ExitCode(max(failed))

@@ -21,6 +21,7 @@ from pydantic import ConfigDict
 if TYPE_CHECKING:
     from edgesmith.pipeline.cache import StageRecord
     from edgesmith.pipeline.spec import Spec
+    from edgesmith.targets.base import TargetDescription
 
 T = TypeVar("T")
 
@@ -67,6 +68,19 @@ class StageContext:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A parameter of a stage that a target of the spec cannot take.
+
+    Args:
+        path: where it stands below the stage's entry; it may be a default that is not written.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
 class Stage(ABC):
     """One step of a pipeline. Raise `version` whenever the same inputs give other outputs."""
 
@@ -82,6 +96,10 @@ class Stage(ABC):
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         """What else the output depends on, by a name that `plan` can show: digests, versions."""
         return {}
+
+    def refusals(self, description: TargetDescription) -> Iterator[Refusal]:
+        """Parameters that a target cannot take; `lint` asks before anything runs."""
+        return iter(())
 
     @abstractmethod
     def run(self, context: StageContext) -> None:

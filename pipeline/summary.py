@@ -43,7 +43,7 @@ def print_summary(record: RunRecord, console: Console) -> None:
 
 
 def print_targets(registries: Registries, console: Console) -> None:
-    """Every target: name, title, what it takes, and its tools with how to get the missing ones."""
+    """Every target: what it takes, its boards and options, its tools; how to get missing ones."""
     for name in registries.targets.names():
         target = registries.targets.get(name)()
         facts = target.describe()
@@ -53,6 +53,8 @@ def print_targets(registries: Registries, console: Console) -> None:
         table.add_row("summary", escape(facts.summary))
         for formats, ops in _by_formats(facts.ops).items():
             table.add_row(escape(formats), escape(", ".join(sorted(ops))))
+        for what, text in target.details().items():
+            table.add_row(escape(what), escape(text))
         for tool in target.tools():
             found = tool.find()
             state = found if found is not None else f"missing; install: {tool.install}"

@@ -23,7 +23,7 @@ def get_target(name: str | None) -> Target:
 
 def tool_parts(name: str | None) -> dict[str, str]:
     """The versions of a target's tools; its facts are in the key of every per-target step."""
-    return {f"tool {tool.name}": tool.find() or "missing" for tool in get_target(name).tools()}
+    return {f"tool {tool.name}": tool.version() for tool in get_target(name).tools()}
 
 
 def products_in(folder: Path) -> BuildProducts:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from edgesmith.pipeline.errors import ToolMissingError
 
@@ -34,6 +36,16 @@ class Tool:
         except importlib.metadata.PackageNotFoundError:
             return "unknown version"
 
+    def version(self) -> str:
+        """What it says of itself: a package's version, the first line of `PROGRAM --version`.
+
+        "missing" where it is not installed: what enters cache keys.
+        """
+        found = self.find()
+        if found is None:
+            return "missing"
+        return found if self.package else _program_version(found)
+
     def require(self) -> str:
         """As `find`.
 
@@ -49,6 +61,23 @@ class Tool:
     def what(self) -> str:
         """How messages name it."""
         return f"{'Python package' if self.package else 'program'} {self.name!r}"
+
+
+@cache
+def _program_version(path: str) -> str:
+    try:
+        done = subprocess.run(
+            [path, "--version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown version"
+    return done.stdout.partition("\n")[0].strip() or "unknown version"
 
 
 def require_all(needed: Mapping[str, Sequence[Tool]]) -> None:

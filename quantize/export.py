@@ -12,6 +12,12 @@ computed twice. Its form, for readers:
   constant operands `<group>.constant`; each passes one DequantizeLinear, whose output is
   `<initializer>/real`. Scales are `<tensor>/scale`, zero points `<tensor>/zero_point`:
   scalars per tensor, vectors with `axis` 0 per channel. There is no Clip for narrow codes.
+- int2 weights (and binary ones, -1 and +1) are int8 initializers behind a Clip to [-2, 1]:
+  operator sets up to 24 lack the type. int4 activations are int8 codes with a Clip to
+  [-8, 7] between Q and DQ.
+- Float8 weights and activations are the ONNX types of that name with zero point 0, and
+  QuantizeLinear saturates. Biases beside them are float32 initializers, not dequantized.
+- Activations that are not quantized (float32) pass an Identity named after the group.
 - A linear layer is Gemm (transB=1) on two axes, else Transpose(weight) -> MatMul -> Add.
 - Biases next to int16 activations are int64 in `Searched`; DequantizeLinear takes no
   int64, so the same codes are stored as int32.
@@ -19,8 +25,8 @@ computed twice. Its form, for readers:
   codes are both stored as int32, which every operator set dequantizes.
 - A change of format is DequantizeLinear -> QuantizeLinear with nothing between.
 
-Opset 18, 20 where there is a GELU, 21 where 4-bit or 16-bit codes need it. Same integers,
-same bytes.
+Opset 18, 19 with float8, 20 where there is a GELU, 21 where 4-bit or 16-bit codes need it.
+Same integers, same bytes.
 """
 
 from __future__ import annotations
@@ -35,6 +41,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgesmith
 from edgesmith.pipeline.errors import QuantizationError, UnsupportedError
+from edgesmith.pipeline.values import QFormat
 from edgesmith.quantize.export_ops import emit
 from edgesmith.quantize.network import INPUT, shapes
 from edgesmith.quantize.onnx_nodes import Nodes
@@ -45,7 +52,9 @@ from edgesmith.quantize.searched import SearchedTensor
 
 FLOAT_INPUT = f"{INPUT}_float"
 _STORED = {"int4": TensorProto.INT4}
-_NUMPY = {"int8": np.int8, "int16": np.int16, "int32": np.int32}
+_FLOAT8 = {"float8e4m3fn": TensorProto.FLOAT8E4M3FN, "float8e5m2": TensorProto.FLOAT8E5M2}
+_NUMPY = {"int2": np.int8, "int8": np.int8, "int16": np.int16, "int32": np.int32}
+_INT2_CODES = (-2, 1)
 
 
 def export_qdq(
@@ -78,13 +87,14 @@ def to_onnx(quantized: QuantizedModel) -> onnx.ModelProto:
     searched = quantized.searched()
     sizes = shapes(quantized.floating, quantized.sample_shape)
     nodes = Nodes(sizes)
-    _pair(nodes, FLOAT_INPUT, searched[INPUT])
+    formats = quantized.placement.format_of
+    _pair(nodes, FLOAT_INPUT, searched[INPUT], formats(INPUT))
     for step in quantized.placement.steps:
         for name in (*step.inputs, f"{step.name}.weight", f"{step.name}.bias"):
             tensor = searched.by_name.get(name)
             if tensor is not None and tensor.codes is not None:
                 _constant(nodes, stored(tensor, quantized.placement))
-        _pair(nodes, emit(nodes, step), searched[step.name])
+        _pair(nodes, emit(nodes, step), searched[step.name], formats(step.name))
     output = quantized.module.output
     graph = helper.make_graph(
         nodes.nodes,
@@ -97,7 +107,7 @@ def to_onnx(quantized: QuantizedModel) -> onnx.ModelProto:
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", opset)],
-        ir_version={21: 10, 20: 9}.get(opset, 8),
+        ir_version={21: 10, 20: 9, 19: 9}.get(opset, 8),
         producer_name="edgesmith",
         producer_version=edgesmith.__version__,
     )
@@ -111,15 +121,31 @@ def stored(tensor: SearchedTensor, placement: Placement) -> SearchedTensor:
 
 def _opset(quantized: QuantizedModel) -> int:
     tensors = [stored(each, quantized.placement) for each in quantized.searched().tensors]
-    if {tensor.dtype for tensor in tensors} & {"int4", "int16"}:
+    types = {tensor.dtype for tensor in tensors}
+    if types & {"int4", "int16"}:
         return 21
-    return 20 if any(isinstance(step.op, Gelu) for step in quantized.placement.steps) else 18
+    if any(isinstance(step.op, Gelu) for step in quantized.placement.steps):
+        return 20
+    return 19 if types & _FLOAT8.keys() else 18
 
 
-def _pair(nodes: Nodes, value: str, tensor: SearchedTensor) -> None:
+def _pair(nodes: Nodes, value: str, tensor: SearchedTensor, fmt: QFormat) -> None:
+    if tensor.dtype == "float32":
+        nodes.add("Identity", [value], tensor.name)
+        return
     parameters = _parameters(nodes, tensor)
     codes = nodes.add("QuantizeLinear", [value, *parameters], f"{tensor.name}_q")
+    if tensor.dtype != fmt.storage:
+        codes = _clipped(nodes, codes, (fmt.qmin, fmt.qmax))
     nodes.add("DequantizeLinear", [codes, *parameters], tensor.name)
+
+
+def _clipped(nodes: Nodes, codes: str, bounds: tuple[int, int]) -> str:
+    """Codes of a narrow format in int8: a Clip says so, and saturates."""
+    names = [f"{codes}/{side}" for side in ("qmin", "qmax")]
+    for name, bound in zip(names, bounds, strict=True):
+        nodes.initializers[name] = numpy_helper.from_array(np.array(bound, np.int8), name)
+    return nodes.add("Clip", [codes, *names], f"{codes}/clipped")
 
 
 def _constant(nodes: Nodes, tensor: SearchedTensor) -> None:
@@ -127,10 +153,18 @@ def _constant(nodes: Nodes, tensor: SearchedTensor) -> None:
     if tensor.name in nodes.initializers:
         return
     assert tensor.codes is not None
+    if tensor.dtype == "float32":
+        values = numpy_helper.from_array(tensor.dequantized(), tensor.name)
+        nodes.initializers[tensor.name] = values
+        nodes.plain.add(tensor.name)
+        return
     nodes.initializers[tensor.name] = _codes(tensor.name, tensor, tensor.codes)
+    codes = tensor.name
+    if tensor.dtype == "int2":
+        codes = _clipped(nodes, codes, _INT2_CODES)
     nodes.add(
         "DequantizeLinear",
-        [tensor.name, *_parameters(nodes, tensor)],
+        [codes, *_parameters(nodes, tensor)],
         nodes.real(tensor.name),
         **({} if tensor.axis is None else {"axis": tensor.axis}),
     )
@@ -147,6 +181,9 @@ def _parameters(nodes: Nodes, tensor: SearchedTensor) -> list[str]:
 def _codes(name: str, tensor: SearchedTensor, codes: npt.NDArray[np.int64]) -> TensorProto:
     if tensor.dtype in _STORED:
         return helper.make_tensor(name, _STORED[tensor.dtype], codes.shape, codes.reshape(-1))
+    if tensor.dtype in _FLOAT8:
+        raw = codes.astype(np.uint8).tobytes()
+        return helper.make_tensor(name, _FLOAT8[tensor.dtype], codes.shape, raw, raw=True)
     stored = np.asarray(codes).astype(_NUMPY[tensor.dtype])
     if not np.array_equal(stored, codes):
         raise UnsupportedError(

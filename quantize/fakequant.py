@@ -10,12 +10,13 @@ it rounds, which moves ties; ONNX's QuantizeLinear rounds first.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import brevitas.nn as qnn
 import numpy as np
 import numpy.typing as npt
 import torch
-from brevitas.function.ops_ste import round_ste
+from brevitas.function.ops_ste import binary_sign_ste, round_ste
 from brevitas.inject import ExtendedInjector
 from brevitas.proxy.parameter_quant import WeightQuantProxyFromInjector
 from brevitas.proxy.runtime_quant import ActQuantProxyFromInjector
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from edgesmith.pipeline.values import QFormat
 from edgesmith.quantize.affine import Affine
+from edgesmith.quantize.formats import stored_values
 from edgesmith.quantize.network import Network, conv_arguments
 from edgesmith.quantize.ops import Conv, Linear
 from edgesmith.quantize.placement import Placement
@@ -36,7 +38,8 @@ class AffineQuantizer(nn.Module):
 
     Rounding is ONNX QuantizeLinear's: nearest, ties to even, then the zero point
     is added, then saturation. Gradients pass straight through the rounding. With
-    `codes` set, these are the result whatever x is.
+    `codes` set, these are the result whatever x is. Of float formats, `codes` are
+    the values at scale 1.
     """
 
     scale: Tensor
@@ -54,16 +57,48 @@ class AffineQuantizer(nn.Module):
 
     def freeze(self, codes: npt.NDArray[np.integer]) -> None:
         """From now on the quantized values are these codes."""
-        self.codes = torch.from_numpy(codes.astype(np.float32))
+        self.codes = torch.from_numpy(stored_values(codes, self.format))
 
     def forward(self, x: Tensor) -> Quantized:
         if self.codes is not None:
             codes = self.codes
         else:
-            codes = round_ste(x / self.scale) + self.zero_point
-            codes = torch.clamp(codes, self.format.qmin, self.format.qmax)
+            codes = self._round(x / self.scale)
         values = (codes - self.zero_point) * self.scale
         return values, self.scale, self.zero_point, self.bit_width
+
+
+    def _round(self, scaled: Tensor) -> Tensor:
+        if self.format.is_float:
+            largest = self.format.largest
+            return round_to_float(torch.clamp(scaled, -largest, largest), self.format)
+        if self.format.is_binary:
+            signs: Tensor = binary_sign_ste(scaled)
+            return signs
+        codes = round_ste(scaled) + self.zero_point
+        return torch.clamp(codes, self.format.qmin, self.format.qmax)
+
+
+def round_to_float(x: Tensor, fmt: QFormat) -> Tensor:
+    """Values within the range of a float format, rounded to it as `formats.round_to` does.
+
+    Gradients pass straight through.
+    """
+    result: Tensor = _RoundToFloat.apply(x, fmt)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _RoundToFloat(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, fmt: QFormat) -> Tensor:
+        lowest = 2 - (1 << (fmt.exponent_bits - 1))
+        exponent = (torch.frexp(x).exponent - 1).clamp_min(lowest)
+        step = torch.ldexp(torch.ones_like(x), exponent - fmt.mantissa_bits)
+        return torch.round(x / step) * step
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
 
 
 class _ActivationInjector(ExtendedInjector):  # type: ignore[misc]
@@ -91,7 +126,11 @@ def fake_quantize(
         activations: quantizer -> scale and zero point.
         weights: layer step -> weight scales. Biases stay float here.
     """
-    quantizers = {name: _activation(affine) for name, affine in activations.items()}
+    quantizers = {
+        name: _activation(affine)
+        for name, affine in activations.items()
+        if not affine.format.is_float32
+    }
     layers: dict[str, nn.Module] = {}
     for step in network.layer_steps():
         assert isinstance(step.op, Conv | Linear)
@@ -108,7 +147,9 @@ def fake_quantize(
         for name, value in network.constants().items()
     }
     quantizer_of = {
-        name: root for name, root in placement.quantizer_of.items() if name not in constants
+        name: root
+        for name, root in placement.quantizer_of.items()
+        if name not in constants and root in quantizers
     }
     made = Network(network.steps, layers, constants, quantizers, quantizer_of)
     return made.requires_grad_(False)

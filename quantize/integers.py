@@ -16,6 +16,7 @@ from edgesmith.pipeline.errors import CheckpointError
 from edgesmith.pipeline.values import QFormat
 from edgesmith.quantize.affine import Affine
 from edgesmith.quantize.fakequant import fake_quantize, weight_quantizer
+from edgesmith.quantize.formats import stored_codes
 from edgesmith.quantize.network import INPUT, Network, Step
 from edgesmith.quantize.placement import Placement
 from edgesmith.quantize.searched import Searched, SearchedTensor
@@ -58,7 +59,7 @@ def _tensor(name: str, affine: Affine, codes: npt.NDArray[np.int64] | None) -> S
     return SearchedTensor(
         name,
         "activation" if codes is None else "weight",
-        affine.format.name,
+        affine.format.activation_storage,
         np.array([affine.scale], np.float32),
         np.array([affine.zero_point], np.int64),
         codes=codes,
@@ -76,32 +77,40 @@ def _layer(
     assert layer.bias is not None
     frozen = weight_quantizer(fake, step.name).codes
     weight = layer.weight.detach().numpy()
-    codes = scales.codes(weight) if frozen is None else frozen.numpy().astype(np.int64)
+    codes = scales.codes(weight) if frozen is None else stored_codes(frozen.numpy(), scales.format)
     source = activations[placement.quantizer_of[step.inputs[0]]]
-    bits = 64 if source.format.bits == 16 else 32
-    biases = bias_codes(layer.bias.detach().numpy(), scales, source.scale, bits)
-    axis = 0 if len(scales.scale) == len(biases) > 1 else None
+    bias = layer.bias.detach().numpy()
+    axis = 0 if len(scales.scale) == len(bias) > 1 else None
     zero_points = np.zeros(scales.scale.shape, np.int64)
     return (
         SearchedTensor(
             f"{step.name}.weight",
             "weight",
-            scales.format.name,
+            scales.format.storage,
             scales.scale,
             zero_points,
             axis,
             codes,
         ),
-        SearchedTensor(
-            f"{step.name}.bias",
-            "bias",
-            f"int{bits}",
-            scales.bias(source.scale),
-            zero_points,
-            axis,
-            biases,
-        ),
+        _bias(f"{step.name}.bias", bias, scales, source, axis),
     )
+
+
+def _bias(
+    name: str,
+    bias: npt.NDArray[np.float32],
+    scales: WeightScales,
+    source: Affine,
+    axis: int | None,
+) -> SearchedTensor:
+    """Integers at input scale * weight scale; float32 as it is where either is a float."""
+    if scales.format.is_float or source.format.is_float:
+        return SearchedTensor.of_floats(name, bias)
+    bits = 64 if source.format.bits == 16 else 32
+    codes = bias_codes(bias, scales, source.scale, bits)
+    zero_points = np.zeros(scales.scale.shape, np.int64)
+    scale = scales.bias(source.scale)
+    return SearchedTensor(name, "bias", f"int{bits}", scale, zero_points, axis, codes)
 
 
 def assemble(floating: Network, placement: Placement, searched: Searched) -> Network:

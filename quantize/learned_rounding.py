@@ -4,7 +4,7 @@ Each layer's rounding minimizes the squared difference between its output on
 quantized inputs and the float network's, through a relaxed decision h(v) in
 [0, 1] that a regularizer drives to 0 or 1. Layers go in execution order, on what
 the layers rounded before give. A layer keeps rounding to nearest where that is
-not worse on the samples.
+not worse on the samples, and where its format is a float or binary.
 
 Source: Nagel et al., "Up or Down? Adaptive Rounding for Post-Training
 Quantization", arXiv:2004.10568. The relaxation h is Brevitas'
@@ -66,7 +66,7 @@ def learn_rounding(
     seed: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Freeze the weight codes of every layer of `fake`.
+    """Freeze the weight codes of every layer of `fake` whose format has neighbouring integers.
 
     Args:
         floating: the float network.
@@ -77,9 +77,10 @@ def learn_rounding(
     generator = torch.Generator().manual_seed(seed)
     steps = fake.layer_steps()
     for index, step in enumerate(steps):
-        task = _task(floating, fake, step, samples)
-        codes = _learn(task, options, generator)
-        weight_quantizer(fake, step.name).freeze(codes.numpy())
+        quantizer = weight_quantizer(fake, step.name)
+        if not (quantizer.format.is_float or quantizer.format.is_binary):
+            codes = _learn(_task(floating, fake, step, samples), options, generator)
+            quantizer.freeze(codes.numpy())
         progress(index + 1, len(steps))
 
 

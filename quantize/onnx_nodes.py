@@ -21,6 +21,8 @@ class Nodes:
         self.shapes = shapes
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self.plain: set[str] = set()
+        """Initializers that are real values already."""
 
     def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Append a node with one output, and return its name."""
@@ -39,4 +41,5 @@ class Nodes:
 
     def real(self, name: str) -> str:
         """Where the real values of an activation or of an initializer of codes are."""
-        return name if name not in self.initializers else f"{name}/real"
+        coded = name in self.initializers and name not in self.plain
+        return f"{name}/real" if coded else name

@@ -5,33 +5,77 @@ Imports no torch, so that specs are linted quickly.
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from edgesmith.pipeline.errors import QuantizationError
 from edgesmith.pipeline.values import (
-    INT4_WEIGHT,
+    FLOAT32,
+    FP8_E4M3,
+    FP8_E5M2,
+    INT4_ACTIVATION,
     INT8_ACTIVATION,
     INT8_WEIGHT,
     INT16_ACTIVATION,
     Granularity,
+    Policy,
     QFormat,
+    minifloat,
 )
 
-Count = Annotated[int, Field(ge=1)]
-WeightFormat = Literal["int8", "int4", "int8-per-tensor", "int4-per-tensor"]
-ActivationFormat = Literal["int8", "int16"]
-RangeMethod = Literal["mse", "percentile", "min-max"]
 
-WEIGHT_FORMATS: dict[str, QFormat] = {
-    "int8": INT8_WEIGHT,
-    "int4": INT4_WEIGHT,
-    "int8-per-tensor": replace(INT8_WEIGHT, granularity=Granularity.PER_TENSOR),
-    "int4-per-tensor": replace(INT4_WEIGHT, granularity=Granularity.PER_TENSOR),
+def _weight_formats() -> dict[str, QFormat]:
+    """Weight formats by name: of files that hold them exactly, per channel and per tensor."""
+    integers = [replace(INT8_WEIGHT, bits=bits) for bits in range(1, 9)]
+    floats = [FP8_E4M3, FP8_E5M2]
+    # E4M3 whose codes are all finite lies in no 8-bit float of ONNX.
+    floats += [minifloat(e, m) for e in (2, 3, 4) for m in range(4) if (e, m) != (4, 3)]
+    channels = [replace(each, granularity=Granularity.PER_CHANNEL) for each in floats]
+    found = {fmt.name: fmt for fmt in (*integers, *channels)}
+    return found | {
+        f"{name}-per-tensor": replace(fmt, granularity=Granularity.PER_TENSOR)
+        for name, fmt in found.items()
+    }
+
+
+WEIGHT_FORMATS: dict[str, QFormat] = _weight_formats()
+ACTIVATION_FORMATS: dict[str, QFormat] = {
+    fmt.name: fmt
+    for fmt in (INT4_ACTIVATION, INT8_ACTIVATION, INT16_ACTIVATION, FP8_E4M3, FP8_E5M2, FLOAT32)
 }
-ACTIVATION_FORMATS: dict[str, QFormat] = {"int8": INT8_ACTIVATION, "int16": INT16_ACTIVATION}
+
+
+def _one_of(choices: Mapping[str, QFormat]) -> AfterValidator:
+    """A name that has to be among the choices; wrong ones are reported as pydantic's literals."""
+
+    def check(name: str) -> str:
+        if name not in choices:
+            expected = ", ".join(f"'{choice}'" for choice in choices)
+            raise PydanticCustomError(
+                "literal_error", "Input should be {expected}", {"expected": expected}
+            )
+        return name
+
+    return AfterValidator(check)
+
+
+Count = Annotated[int, Field(ge=1)]
+WeightFormat = Annotated[
+    str,
+    _one_of(WEIGHT_FORMATS),
+    WithJsonSchema({"type": "string", "enum": list(WEIGHT_FORMATS)}),
+]
+ActivationFormat = Annotated[
+    str,
+    _one_of(ACTIVATION_FORMATS),
+    WithJsonSchema({"type": "string", "enum": list(ACTIVATION_FORMATS)}),
+]
+RangeMethod = Literal["mse", "percentile", "min-max"]
 
 
 @dataclass(frozen=True)
@@ -76,11 +120,15 @@ class LearnedRounding:
 
 @dataclass(frozen=True)
 class PTQOptions:
-    """INT8 post-training quantization.
+    """Post-training quantization.
 
     Args:
         weights: default weight format; per output channel and symmetric unless it says otherwise.
-        activations: default activation format; int8 has a zero point, int16 is symmetric.
+        activations: default activation format; int4 and int8 have a zero point, others not.
+            An 8-bit float is the format of what convolutions, linear layers and matrix
+            products read; other tensors are float32 then, which is what they compute.
+        power_of_two_scales: scales are powers of two, biases' too, so that requantizing is a
+            shift; zero points are kept.
         ranges: how activation ranges are chosen. `mse` also searches weight scales;
             the other two take the largest magnitude of each weight channel.
         percentile: percent of calibration values that `ranges: percentile` keeps per tail.
@@ -93,6 +141,7 @@ class PTQOptions:
 
     weights: WeightFormat = "int8"
     activations: ActivationFormat = "int8"
+    power_of_two_scales: bool = False
     ranges: RangeMethod = "mse"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     equalize: bool = True
@@ -100,6 +149,14 @@ class PTQOptions:
     learned_rounding: LearnedRounding | None = None
     overrides: tuple[Override, ...] = ()
     batch_size: Count = 64
+
+    def weight_format(self, name: str) -> QFormat:
+        """The weight format of a name, with these options' kind of scales."""
+        return replace(WEIGHT_FORMATS[name], power_of_two_scale=self.power_of_two_scales)
+
+    def activation_format(self, name: str) -> QFormat:
+        """The activation format of a name, with these options' kind of scales."""
+        return replace(ACTIVATION_FORMATS[name], power_of_two_scale=self.power_of_two_scales)
 
     def check(self) -> None:
         """Refuse values that no run can use.
@@ -126,6 +183,53 @@ class PTQOptions:
             _known("weights", weights, tuple(WEIGHT_FORMATS))
         for activations in (self.activations, *(rule.activations for rule in self.overrides)):
             _known("activations", activations, tuple(ACTIVATION_FORMATS))
+
+
+def overrides_of(policy: Policy, groups: Collection[str]) -> tuple[Override, ...]:
+    """A policy as rules, one per group, so that `PTQOptions(overrides=...)` carries it out.
+
+    Args:
+        groups: the network's groups (`Placement.groups`); a policy's other groups, which are
+            requantizers between formats, follow from these.
+
+    Raises:
+        QuantizationError: a format that the options have no name for, or no such group.
+    """
+    unknown = [name for name in groups if name not in policy.groups]
+    if unknown:
+        raise QuantizationError(
+            f"the policy has no formats for the group {unknown[0]!r}",
+            fix="give every group a format, or quantize with overrides for those that differ",
+        )
+    return tuple(
+        Override(
+            glob.escape(name),
+            weights=weight_name(formats.weight) if formats.weight is not None else None,
+            activations=_named(formats.activation, ACTIVATION_FORMATS, "activation"),
+        )
+        for name, formats in policy.groups.items()
+        if name in groups
+    )
+
+
+def weight_name(fmt: QFormat) -> str:
+    """The name of a weight format in specs.
+
+    Raises:
+        QuantizationError: it has none.
+    """
+    return _named(fmt, WEIGHT_FORMATS, "weight")
+
+
+def _named(fmt: QFormat, choices: Mapping[str, QFormat], what: str) -> str:
+    plain = replace(fmt, power_of_two_scale=False)
+    for name, choice in choices.items():
+        if choice == plain:
+            return name
+    raise QuantizationError(
+        f"{fmt} is no {what} format that models can be quantized to",
+        fix=f"use one of {', '.join(str(choice) for choice in choices.values())}",
+    )
 
 
 def _known(field: str, value: str | None, choices: tuple[str, ...]) -> None:

@@ -5,12 +5,19 @@
    slice, resize, clamps of their own) tie their output to their operands: one
    quantizer, so one scale and zero point, for the whole tied set. A tied set has
    one activation format, that of the last override that matches any of its members.
-3. Sigmoid, softmax and tanh have outputs whose scale and zero point TFLite fixes.
+3. Sigmoid, softmax and tanh have outputs whose scale and zero point TFLite fixes, in int8
+   and int16: asked for int4 they give int8. Float outputs have scales like all others.
    A concat that would tie such a tensor to others takes it through a `Requantize`.
 4. An operator computes in the format of its output; operands in another format
-   go through a `Requantize` named `<tensor>.<format>`. Constants that are no
+   go through a `Requantize` named `<tensor>.<format>`, unless both are floats. Constants that are no
    activations (an operator's `parameters`) have the format that the operator says.
 5. Weights are symmetric (zero point 0). Bias scale is input scale * weight scale.
+6. Where the default activation format is an 8-bit float, only what layers and matrix
+   products read has it: FP8 products accumulate and leave in wider floats, so all other
+   tensors are float32, without a quantizer. So is the network's input: a float has no
+   zero point, and of pixels E4M3 keeps the first four bits (Shen et al., "Efficient
+   Post-training Quantization with FP8 Formats", arXiv:2309.14592, leave the first layer
+   out). Overrides say otherwise.
 
 Source: the TFLite 8-bit quantization specification.
 """
@@ -25,13 +32,8 @@ from fnmatch import fnmatchcase
 from edgesmith.pipeline.errors import QuantizationError
 from edgesmith.pipeline.values import GroupFormats, Policy, QFormat
 from edgesmith.quantize.network import INPUT, Step
-from edgesmith.quantize.ops import Clamp, Concat, FixedOutput, Layer, Relu, Requantize
-from edgesmith.quantize.options import (
-    ACTIVATION_FORMATS,
-    WEIGHT_FORMATS,
-    Override,
-    PTQOptions,
-)
+from edgesmith.quantize.ops import Clamp, Concat, FixedOutput, Layer, MatMul, Relu, Requantize
+from edgesmith.quantize.options import ACTIVATION_FORMATS, Override, PTQOptions
 
 _CLOSE = 0.6  # similarity from which on a name may be a misspelling
 _SHOWN = 5  # group names that a message lists
@@ -60,6 +62,12 @@ class Placement:
     parameters: frozenset[str]
     policy: Policy
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that a policy decides about: the input and every step but `Requantize`."""
+        made = (step.name for step in self.steps if not isinstance(step.op, Requantize))
+        return (INPUT, *made)
+
     def format_of(self, tensor: str) -> QFormat:
         """The activation format of a tensor."""
         return self.formats[self.quantizer_of[tensor]]
@@ -76,6 +84,10 @@ def place(steps: tuple[Step, ...], constants: Iterable[str], options: PTQOptions
     constants = tuple(constants)
     roots = _tied_sets(steps, constants)
     chosen = _chosen_formats(steps, roots, options)
+    for name, values in fixed.items():
+        if not chosen[roots[name]].is_float and chosen[roots[name]].bits not in values:
+            chosen[roots[name]] = options.activation_format("int8")
+    fixed = {name: each for name, each in fixed.items() if not chosen[roots[name]].is_float}
     formats = {tensor: chosen[root] for tensor, root in roots.items() if root in chosen}
     parameters = {
         step.inputs[position]: fmt for step in steps for position, fmt in step.op.parameters.items()
@@ -87,6 +99,9 @@ def place(steps: tuple[Step, ...], constants: Iterable[str], options: PTQOptions
     steps, converted = _with_requantizers(steps, formats)
     formats |= converted
     quantizer_of = {name: roots.get(name, name) for name in formats}
+    unquantized = {
+        root: (1.0, 0) for name, root in quantizer_of.items() if formats[name].is_float32
+    }
     policy = {name: GroupFormats(None, formats[name]) for name in (INPUT, *_names(steps))}
     for name, weight in _weight_formats(steps, options).items():
         policy[name] = GroupFormats(weight, formats[name])
@@ -94,12 +109,17 @@ def place(steps: tuple[Step, ...], constants: Iterable[str], options: PTQOptions
         steps,
         quantizer_of,
         formats={name: formats[name] for name in dict.fromkeys(quantizer_of.values())},
-        fixed={
+        fixed=unquantized
+        | {
             quantizer_of[name]: values[formats[name].bits]
             for name, values in fixed.items()
             if name in quantizer_of
         },
-        observed=_observed(steps, constants, quantizer_of, frozenset(fixed)),
+        observed={
+            root: names
+            for root, names in _observed(steps, constants, quantizer_of, frozenset(fixed)).items()
+            if root not in unquantized
+        },
         parameters=frozenset(parameters),
         policy=Policy(policy),
     )
@@ -197,7 +217,14 @@ def _chosen_formats(
         for index, rule in enumerate(options.overrides):
             if rule.activations is not None and _matches(rule, name, label):
                 best[roots[name]] = max(best[roots[name]], (index, rule.activations))
-    return {root: ACTIVATION_FORMATS[name] for root, (_, name) in best.items()}
+    fed = {
+        roots[name] for step in steps if isinstance(step.op, Layer | MatMul) for name in step.inputs
+    }
+    fed.discard(roots[INPUT])
+    for root, (index, name) in best.items():
+        if index < 0 and ACTIVATION_FORMATS[name].is_float and root not in fed:
+            best[root] = (index, "float32")
+    return {root: options.activation_format(name) for root, (_, name) in best.items()}
 
 
 def _weight_formats(steps: tuple[Step, ...], options: PTQOptions) -> dict[str, QFormat]:
@@ -208,7 +235,7 @@ def _weight_formats(steps: tuple[Step, ...], options: PTQOptions) -> dict[str, Q
             for rule in options.overrides:
                 if rule.weights is not None and _matches(rule, step.name, step.op.label):
                     name = rule.weights
-            found[step.name] = WEIGHT_FORMATS[name]
+            found[step.name] = options.weight_format(name)
     return found
 
 
@@ -223,7 +250,8 @@ def _with_requantizers(
         inputs = []
         for position, operand in enumerate(step.inputs):
             as_it_is = isinstance(step.op, Requantize) or position in step.op.parameters
-            if formats[operand] == wanted or as_it_is:
+            floats = formats[operand].is_float and wanted.is_float
+            if formats[operand] == wanted or floats or as_it_is:
                 inputs.append(operand)
                 continue
             converted = f"{operand}.{wanted.name}"

@@ -10,9 +10,10 @@ codes, scales and zero points that are exported, not the other way around.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,11 @@ from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.placement import Placement, place
 from edgesmith.quantize.ranges import find_ranges
 from edgesmith.quantize.searched import Searched
+from edgesmith.quantize.target_formats import check_policy
 from edgesmith.quantize.weights import WeightScales, find_scales
+
+if TYPE_CHECKING:
+    from edgesmith.targets.base import TargetDescription
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -125,6 +130,7 @@ def quantize(
     *,
     seed: int,
     progress: Progress | None = None,
+    targets: Sequence[TargetDescription] = (),
 ) -> QuantizedModel:
     """Quantize a trained model after training.
 
@@ -134,11 +140,13 @@ def quantize(
         calibration: inputs [N, *sample shape], as the model gets them.
         seed: for learned rounding; everything else has no randomness.
         progress: told as parts get done.
+        targets: what has to take every group's formats; checked before any other work.
 
     Raises:
         EmptySplitError: no calibration samples.
         NonFiniteWeightsError: NaN or infinite weights.
         UnsupportedError: an operator that cannot be quantized.
+        TargetUnsupportedError: a format that one of the targets lacks.
         QuantizationError: options, calibration data or model that cannot be used.
     """
     options.check()
@@ -146,6 +154,8 @@ def quantize(
     samples = torch.from_numpy(_checked(calibration, "calibration"))
     network = prepare(model, samples[:_CHECK_SAMPLES])
     placement = place(network.steps, network.constant_names, options)
+    inputs = {step.name: step.inputs[0] for step in placement.steps}
+    check_policy(placement.policy, inputs, targets)
     network = with_steps(network, placement.steps)
     if options.equalize:
         equalize(network, samples[:_CHECK_SAMPLES])

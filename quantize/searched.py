@@ -19,6 +19,8 @@ import pydantic
 
 from edgesmith.pipeline.errors import CacheError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
+from edgesmith.pipeline.values import FLOAT8_STORAGE, FLOAT32
+from edgesmith.quantize.formats import decode, stored_codes, stored_values
 
 Role = Literal["activation", "weight", "bias"]
 
@@ -30,11 +32,12 @@ class SearchedTensor:
     Args:
         name: of an activation its group's; of codes `<group>.weight`, `<group>.bias`
             or the constant's own.
-        dtype: `int4`, `int8`, `int16`, `int32` or `int64`.
+        dtype: the type that stores the codes: `int2`, `int4`, `int8`, `int16`, `int32`,
+            `int64`, `float8e4m3fn`, `float8e5m2`; `float32` of what is not quantized.
         scale: float32, [1] or one per entry of `axis`.
         zero_point: int64, shaped as `scale`.
         axis: of per-channel scales; None per tensor.
-        codes: int64; None for activations.
+        codes: int64, bit patterns where the type is a float; None for activations.
     """
 
     name: str
@@ -45,6 +48,12 @@ class SearchedTensor:
     axis: int | None = None
     codes: npt.NDArray[np.int64] | None = None
     layout: str = "torch"
+
+    @classmethod
+    def of_floats(cls, name: str, values: npt.NDArray[np.float32]) -> SearchedTensor:
+        """A bias that is float32, as its bit patterns."""
+        one, zero = np.ones(1, np.float32), np.zeros(1, np.int64)
+        return cls(name, "bias", "float32", one, zero, codes=stored_codes(values, FLOAT32))
 
     def same_as(self, other: SearchedTensor) -> bool:
         """Equality of every field, floats bit for bit."""
@@ -69,10 +78,15 @@ class SearchedTensor:
         """
         if self.codes is None:
             raise ValueError(f"activation {self.name!r} has no codes")
+        if self.dtype == "float32":
+            return stored_values(self.codes, FLOAT32)
         shape = [1] * self.codes.ndim
         if self.axis is not None:
             shape[self.axis] = -1
-        shifted = (self.codes - self.zero_point.reshape(shape)).astype(np.float32)
+        if self.dtype in FLOAT8_STORAGE:
+            shifted = decode(self.codes, FLOAT8_STORAGE[self.dtype]).astype(np.float32)
+        else:
+            shifted = (self.codes - self.zero_point.reshape(shape)).astype(np.float32)
         return np.asarray(shifted * self.scale.reshape(shape), np.float32)
 
 

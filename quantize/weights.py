@@ -1,4 +1,7 @@
-"""Weight and bias codes: symmetric scales per channel, biases at input scale * weight scale."""
+"""Weight and bias codes: symmetric scales per channel, biases at input scale * weight scale.
+
+Where weights or inputs are floats, biases are float32.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.pipeline.values import Granularity, QFormat
+from edgesmith.quantize.formats import binary_scale, power_of_two, stored_codes, stored_values
 
 FloatArray = npt.NDArray[np.float32]
 
 # A bias code keeps this far from the int32 limits, so that bias correction still fits.
 _BIAS_LIMIT = 2.0**30
 _RATIOS = np.linspace(1.0, 0.3, 71)
+_POWERS = np.array([1.0, 0.5, 0.25])
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +33,11 @@ class WeightScales:
         return self.scale.reshape(-1, *[1] * (weight.ndim - 1))
 
     def codes(self, weight: FloatArray) -> npt.NDArray[np.int64]:
-        """Nearest codes, ties to even, saturating."""
-        rounded = np.rint(weight / self.like(weight))
-        return np.asarray(np.clip(rounded, self.format.qmin, self.format.qmax), np.int64)
+        """Nearest codes as files hold them, ties to even, saturating."""
+        return stored_codes(weight / self.like(weight), self.format)
 
     def dequantize(self, codes: npt.NDArray[np.integer]) -> FloatArray:
-        return codes.astype(np.float32) * self.like(codes)
+        return stored_values(codes, self.format) * self.like(codes)
 
     def bias(self, input_scale: np.float32) -> FloatArray:
         """Scales of the bias, float32 products."""
@@ -45,7 +49,7 @@ def find_scales(
 ) -> WeightScales:
     """Scales for a weight [O, ...]: of the largest magnitude, or with `search` of least error.
 
-    A channel whose weights are so small that its bias would not fit 32 bits gets
+    Binary weights have the mean magnitude as scale (XNOR-Net). A channel whose weights are so small that its bias would not fit 32 bits gets
     a larger scale; a channel of zeros that of the layer's largest weight.
     """
     rows = weight.reshape(weight.shape[0], -1)
@@ -53,19 +57,23 @@ def find_scales(
     if per_tensor:
         rows = rows.reshape(1, -1)
         bias = np.abs(bias).max(keepdims=True)
-    largest = np.abs(rows).max(axis=1)
+    largest = binary_scale(rows) if fmt.is_binary else np.abs(rows).max(axis=1)
     largest = np.where(largest > 0, largest, largest.max() or 1.0)
-    scale = (largest / fmt.qmax).astype(np.float32)
-    if search:
+    scale = (largest / fmt.largest).astype(np.float32)
+    if fmt.power_of_two_scale:
+        scale = power_of_two(scale)
+    if search and (fmt.power_of_two_scale or not fmt.is_binary):
         scale = _least_squares(rows, scale, fmt)
-    needed = np.abs(bias.astype(np.float64)) / (float(input_scale) * _BIAS_LIMIT)
-    return WeightScales(np.maximum(scale, needed.astype(np.float32)), fmt)
+    if not fmt.is_float:
+        needed = np.abs(bias.astype(np.float64)) / (float(input_scale) * _BIAS_LIMIT)
+        scale = np.maximum(scale, needed.astype(np.float32))
+    return WeightScales(power_of_two(scale) if fmt.power_of_two_scale else scale, fmt)
 
 
 def _least_squares(rows: FloatArray, scale: FloatArray, fmt: QFormat) -> FloatArray:
     best = np.full(scale.shape, np.inf)
     chosen = scale
-    for ratio in _RATIOS:
+    for ratio in _POWERS if fmt.power_of_two_scale else _RATIOS:
         tried = WeightScales((scale * np.float32(ratio)).astype(np.float32), fmt)
         error = np.square(rows - tried.dequantize(tried.codes(rows))).sum(axis=1, dtype=np.float64)
         chosen = np.where(error < best, tried.scale, chosen)

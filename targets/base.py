@@ -98,6 +98,10 @@ class Target(ABC):
     """A device or runtime that IntegerGraphs are deployed to."""
 
     name: ClassVar[str]
+    deploys_exported: ClassVar[bool] = False
+    """The artifact is the exported QDQ file as it is, with 8-bit floats that no IntegerGraph has."""
+    size_name: ClassVar[str] = "deployed file"
+    """What `deployed_bytes` is the size of, as reports name it."""
 
     @classmethod
     def with_options(cls, name: str, given: Mapping[str, str]) -> type[Target]:
@@ -126,6 +130,10 @@ class Target(ABC):
     def build(self, graph: Graph) -> BuildPlan:
         """Files and commands that make the artifact; pure."""
 
+    def build_exported(self, exported: bytes) -> BuildPlan:
+        """The artifact of a target that deploys the exported file itself."""
+        raise NotImplementedError
+
     @abstractmethod
     def shipped(self, products: BuildProducts) -> Graph:
         """The graph as read back from the artifact: what parity is checked on."""
@@ -143,6 +151,23 @@ class Target(ABC):
         Returns:
             Tensor name -> codes [samples, *tensor shape]; always every graph output.
         """
+
+    def reference(
+        self, products: BuildProducts, inputs: Sequence[Codes], *, trace: bool = False
+    ) -> dict[str, Codes]:
+        """What the artifact should compute, as `run` returns it: the reference executor's codes."""
+        from edgesmith.targets.graph.reference import PROFILES, execute
+
+        profile = PROFILES[self.describe().rounding_profile]
+        return execute(self.shipped(products), list(inputs), profile, trace=trace)
+
+    def interface(self) -> str | None:
+        """The header of an artifact that is a folder of source; None where it is one file."""
+        return None
+
+    def details(self) -> Mapping[str, str]:
+        """What else `edgesmith targets` shows, a row each: presets and options."""
+        return {}
 
     def deployed_bytes(self, products: BuildProducts) -> int:
         """What the artifact takes on the device; the main file's size where that is it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -35,14 +35,17 @@ if TYPE_CHECKING:
     from edgesmith.targets.graph.ir import Graph
 
 _COMPILER = "gcc"
+# No debugging information: it names the build folder. Sanitizers say file and line without it.
 _FLAGS = (
     "-std=c11",
     "-O1",
-    "-g",
+    "-g0",
+    "-fno-omit-frame-pointer",
     "-Wall",
     "-Wextra",
     "-Werror",
     "-pedantic",
+    "-fno-pie",  # addresses are final: pointers in constants can be compared
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
 )
@@ -57,6 +60,12 @@ class CHost(CTarget):
     name: ClassVar[str] = "c-host"
     title: ClassVar[str] = "C11 on this machine"
     summary: ClassVar[str] = "Generated C11, compiled here with sanitizers: exact, not measured"
+
+    size_name: ClassVar[str] = "deployed constants"
+
+    def deployed_bytes(self, products: BuildProducts) -> int:
+        """Of the constant arrays: the program around them, full of checks, is deployed nowhere."""
+        return self.compiled(products).constant_bytes
 
     def tools(self) -> Sequence[Tool]:
         return (Tool(_COMPILER, "apt-get install -y gcc libc6-dev"),)
@@ -74,10 +83,8 @@ class CHost(CTarget):
         commands.append(_link(traced, _TRACED))
         return BuildPlan({path: with_prefix(main, prefix).encode()}, tuple(commands), _PROGRAM)
 
-    def constants_in(self, products: BuildProducts) -> Mapping[str, bytes]:
-        from edgesmith.targets.c.image import constant_symbols
-
-        return constant_symbols(Path(products.folder) / _PROGRAM)
+    def images(self, products: BuildProducts) -> Sequence[Path]:
+        return [Path(products.folder) / name for name in (_PROGRAM, _TRACED)]
 
     def run(
         self, products: BuildProducts, inputs: Sequence[Codes], *, trace: bool = False
@@ -109,7 +116,7 @@ def _compile(source: str, variant: str = "", *flags: str) -> Command:
 
 
 def _link(objects: Sequence[str], program: str) -> Command:
-    return Command((_COMPILER, *_FLAGS, *objects, "-o", program))
+    return Command((_COMPILER, *_FLAGS, "-no-pie", *objects, "-o", program))
 
 
 def _traced(compiled: Compiled, graph: Graph, data: bytes, samples: int) -> dict[str, Codes]:

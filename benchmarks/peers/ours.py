@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.targets.c.program import Role
@@ -73,18 +71,6 @@ def parameter_bytes(graph: Graph) -> int:
             constants |= {tensor.name: tensor for tensor in held}
             total += MULTIPLIER_AND_SHIFT * graph[op.inputs[1]].q.scale.size
     return total + sum(tensor.bytes for tensor in constants.values())
-
-
-def random_codes(graph: Graph, samples: int) -> list[Array]:
-    """Uniform codes of every input [samples, *shape], the same every time."""
-    rng = np.random.default_rng(0)
-    found = []
-    for name in graph.inputs:
-        tensor = graph[name]
-        low, high = tensor.dtype.qmin, tensor.dtype.qmax
-        codes = rng.integers(low, high, (samples, *tensor.shape), endpoint=True)
-        found.append(codes.astype(tensor.dtype.numpy))
-    return found
 
 
 @contextmanager

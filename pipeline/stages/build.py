@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 from edgesmith.pipeline.stage import Stage, StageContext
 
 if TYPE_CHECKING:
+    from edgesmith.pipeline.results import Parity
     from edgesmith.pipeline.spec import Spec
+    from edgesmith.pipeline.values import BuildProducts
+    from edgesmith.targets.base import Target
+    from edgesmith.targets.graph.ir import Layout
 
 PRODUCTS = "products.json"
 PARITY = "parity.json"
@@ -37,18 +41,24 @@ class Build(Stage):
         return {**versions, **tool_parts(target)}
 
     def run(self, context: StageContext) -> None:
-        from dataclasses import replace
-
-        from edgesmith.pipeline.jsonvalue import to_json
-        from edgesmith.pipeline.lowering import build_for, prove, read_model, scored_in_file
+        from edgesmith.pipeline.lowering import (
+            build_for,
+            deploy_exported,
+            prove,
+            read_model,
+            scored_in_file,
+        )
         from edgesmith.pipeline.target_facts import get_target
         from edgesmith.quantize.searched import Searched
-        from edgesmith.targets.graph.drift import TraceOrder
 
         target = get_target(context.target)
         source = next(
             context.inputs["export" if "export" in context.inputs else "load"].glob("model.*")
         )
+        if target.deploys_exported:
+            products, parity = deploy_exported(source, context.inputs.get("quantize"), target, context.folder)
+            self._finish(context, target, products, parity, {})
+            return
         graph = read_model(source)
         products, legal = build_for(graph, target, context.folder)
         if "quantize" in context.inputs:
@@ -57,6 +67,21 @@ class Build(Stage):
             searched, positions = scored_in_file(graph, legal), None
         parity, shipped = prove(searched, target, products, positions)
         order = {name: legal.layout[name] for name in shipped.tensors if name in legal.layout}
+        self._finish(context, target, products, parity, order)
+
+    def _finish(
+        self,
+        context: StageContext,
+        target: Target,
+        products: BuildProducts,
+        parity: Parity,
+        order: dict[str, Layout],
+    ) -> None:
+        from dataclasses import replace
+
+        from edgesmith.pipeline.jsonvalue import to_json
+        from edgesmith.targets.graph.drift import TraceOrder
+
         (context.folder / ORDER).write_text(to_json(TraceOrder(order)))
         (context.folder / PARITY).write_text(to_json(parity))
         float_onnx = context.inputs["load"] / "float.onnx"

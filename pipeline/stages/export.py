@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from edgesmith.pipeline.pruned import with_pruning
 from edgesmith.pipeline.stage import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class Export(Stage):
     name: ClassVar[str] = "export"
 
     def requires(self, spec: Spec) -> tuple[str, ...]:
-        return ("load", "quantize")
+        return with_pruning(spec, "load", "quantize")
 
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         from edgesmith.pipeline.versions import installed
@@ -26,9 +27,9 @@ class Export(Stage):
         return installed("onnx", "torch", "brevitas", "numpy")
 
     def run(self, context: StageContext) -> None:
-        from edgesmith.pipeline.torch_model import load_model
+        from edgesmith.pipeline.pruned import model_to_quantize
         from edgesmith.quantize.export import export_qdq
         from edgesmith.quantize.ptq import load
 
-        model = load_model(context.spec, context.inputs["load"])
+        model = model_to_quantize(context)
         export_qdq(load(context.inputs["quantize"], model), context.folder / "model.onnx")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from edgesmith.pipeline.pruned import with_pruning
 from edgesmith.pipeline.stage import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ class Report(Stage):
 
     def requires(self, spec: Spec) -> tuple[str, ...]:
         stages = ("data", "build", "run", "measure")
-        return stages if spec.model.kind == "file" else ("load", "score", "export", *stages)
+        if spec.model.kind == "file":
+            return stages
+        return with_pruning(spec, "load", "score", "export", *stages)
 
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         from edgesmith.pipeline.jsonvalue import to_json

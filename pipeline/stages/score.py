@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from edgesmith.pipeline.pruned import with_pruning
 from edgesmith.pipeline.stage import Stage, StageContext
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.spec import Spec
 
 FORMS = ("float", "fake-quantized", "onnxruntime")
+PRUNED_FORM = "pruned"
+"""Between float and fake-quantized where the spec prunes; `float` is the unpruned model then,
+and the trace of that name the pruned one's.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Score(Stage):
     trace_samples: Annotated[int, Field(ge=1)] = 16
 
     def requires(self, spec: Spec) -> tuple[str, ...]:
-        return ("load", "data", "quantize", "export")
+        return with_pruning(spec, "load", "data", "quantize", "export")
 
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         from edgesmith.pipeline.versions import installed
@@ -42,18 +47,22 @@ class Score(Stage):
     def run(self, context: StageContext) -> None:
         from edgesmith.pipeline.arrays import save_arrays
         from edgesmith.pipeline.onnx_form import run_exported, trace_exported
+        from edgesmith.pipeline.pruned import model_to_quantize, prunes
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.torch_model import load_model, predict
         from edgesmith.quantize.ptq import load
 
         model = load_model(context.spec, context.inputs["load"])
-        quantized = load(context.inputs["quantize"], model)
+        smaller = model_to_quantize(context) if prunes(context.spec) else model
+        quantized = load(context.inputs["quantize"], smaller)
         exported = context.inputs["export"] / "model.onnx"
         inputs = read_split(context.inputs["data"], "test").inputs
         few = inputs[: self.trace_samples]
         progress = context.progress
         progress.report("scoring", 0, len(FORMS))
         outputs = {"float": predict(model, inputs)}
+        if smaller is not model:
+            outputs[PRUNED_FORM] = predict(smaller, inputs)
         progress.report("scoring", 1, len(FORMS))
         outputs["fake-quantized"] = quantized.predict(inputs)
         progress.report("scoring", 2, len(FORMS))

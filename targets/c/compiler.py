@@ -7,22 +7,26 @@ and that for execution in bands of rows as soon as it does not fit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from edgesmith.pipeline.errors import DoesNotFitError
 from edgesmith.targets.c.assemble import assemble
 from edgesmith.targets.c.generator import Library, generate
 from edgesmith.targets.c.lowerings.base import Site
-from edgesmith.targets.c.memory.budget import BudgetPlan, plan_bands
+from edgesmith.targets.c.memory.budget import plan_bands
 from edgesmith.targets.c.memory.explain import explain
 from edgesmith.targets.c.memory.solve import plan_memory
+from edgesmith.targets.c.prepare import prepared
 from edgesmith.targets.c.program import KernelSet, MemoryPlan, Program, View
 from edgesmith.targets.graph.ir import Graph
 
-SCRATCH_LIMITS = (None, 4096, 2048, 1024, 512)
-"""Bytes of scratch per call that `memory` tries, the fastest first."""
+SCRATCH_LIMITS = (None, 4096, 2048, 1024, 512, 256, 0)
+"""Bytes of scratch per call that `memory` tries, the fastest first; kernels take the least that
+they can work with at 0."""
+BAND_SCRATCH_LIMITS = (1024, 512, 0)
+"""The same for execution in bands."""
 
 
 class PlanKind(StrEnum):
@@ -47,6 +51,11 @@ class Compiled:
     library: Library
     kind: PlanKind
 
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of all constant arrays: weights, biases, requantization, tables."""
+        return sum(array.data.nbytes for array in self.library.arrays.values())
+
 
 @dataclass(frozen=True)
 class CompileOptions:
@@ -57,22 +66,35 @@ class CompileOptions:
         prefix: what every public C name starts with.
         plan: what to save first.
         ram_bytes: what the arena may take; None sets no limit.
+        compiler: the command that compiles for the core, as the library's README shows it.
     """
 
     kernels: KernelSet
     prefix: str = "model"
     plan: PlanKind = PlanKind.SPEED
     ram_bytes: int | None = None
+    compiler: str = "cc"
 
 
 @dataclass(frozen=True, eq=False)
 class _Scheduled:
-    """A graph with its program and arena, before printing."""
+    """A graph with its program and arena, before printing.
+
+    `tried` is `BudgetPlan.tried`; empty where bands were not.
+    """
 
     graph: Graph
     program: Program
     memory: MemoryPlan
     kind: PlanKind
+    tried: Mapping[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.memory.arena_bytes
+
+    def fits(self, options: CompileOptions) -> bool:
+        return options.ram_bytes is None or self.arena_bytes <= options.ram_bytes
 
 
 def compile_graph(graph: Graph, options: CompileOptions) -> Compiled:
@@ -83,13 +105,14 @@ def compile_graph(graph: Graph, options: CompileOptions) -> Compiled:
         DoesNotFitError: no plan fits the RAM limit.
         SpecError: the prefix is no C identifier.
     """
-    chosen = _schedule(graph, options)
+    chosen = _schedule(prepared(graph), options)
     library = generate(
         chosen.graph,
         chosen.program,
         chosen.memory,
         prefix=options.prefix,
         kernels=options.kernels.value,
+        compiler=options.compiler,
     )
     return Compiled(chosen.graph, chosen.program, chosen.memory, library, chosen.kind)
 
@@ -97,13 +120,20 @@ def compile_graph(graph: Graph, options: CompileOptions) -> Compiled:
 def _schedule(graph: Graph, options: CompileOptions) -> _Scheduled:
     if options.plan is PlanKind.SPEED:
         speed = _planned(graph, options, PlanKind.SPEED, None)
-        if options.ram_bytes is None or speed.memory.arena_bytes <= options.ram_bytes:
+        if speed.fits(options):
             return speed
-    if options.plan is not PlanKind.BANDS:
-        smallest = _smallest(graph, options)
-        if options.ram_bytes is None or smallest.memory.arena_bytes <= options.ram_bytes:
-            return smallest
-    return _banded(graph, options)
+    smallest = _smallest(graph, options)
+    if options.plan is not PlanKind.BANDS and smallest.fits(options):
+        return smallest
+    found = [smallest]
+    for limit in BAND_SCRATCH_LIMITS:
+        found.append(_banded(graph, options, limit))
+        if options.plan is not PlanKind.BANDS and found[-1].fits(options):
+            return found[-1]
+    least = min(found, key=lambda each: each.arena_bytes)
+    if not least.fits(options):
+        raise _does_not_fit(least, found, options.ram_bytes or 0)
+    return least
 
 
 def _planned(
@@ -120,31 +150,36 @@ def _planned(
 def _smallest(graph: Graph, options: CompileOptions) -> _Scheduled:
     """The smallest arena over the scratch limits; the fastest of equals."""
     tried = (_planned(graph, options, PlanKind.MEMORY, limit) for limit in SCRATCH_LIMITS)
-    return min(tried, key=lambda each: each.memory.arena_bytes)
+    return min(tried, key=lambda each: each.arena_bytes)
 
 
-def _banded(graph: Graph, options: CompileOptions) -> _Scheduled:
+def _banded(graph: Graph, options: CompileOptions, limit: int) -> _Scheduled:
     """In bands: the fewest recomputed MACs that fit, or the least arena if bands were asked for."""
-    limit = SCRATCH_LIMITS[-1]
 
     def lower(split: Graph, views: Mapping[str, View]) -> Program:
         return assemble(Site(split, options.kernels, limit), views)
 
     asked = options.plan is PlanKind.BANDS or options.ram_bytes is None
     found = plan_bands(graph, lower, 0 if asked else options.ram_bytes or 0)
-    if options.ram_bytes is not None and found.plan.arena_bytes > options.ram_bytes:
-        raise _does_not_fit(found, options.ram_bytes)
     if found.banded is None:
-        return _Scheduled(graph, found.program, found.plan, PlanKind.MEMORY)
-    return _Scheduled(found.banded.graph, found.program, found.plan, PlanKind.BANDS)
+        return _Scheduled(graph, found.program, found.plan, PlanKind.MEMORY, found.tried)
+    split = found.banded.graph
+    return _Scheduled(split, found.program, found.plan, PlanKind.BANDS, found.tried)
 
 
-def _does_not_fit(found: BudgetPlan, ram_bytes: int) -> DoesNotFitError:
-    shortfall = explain(found.program, found.plan, ram_bytes, found.tried)
+def _does_not_fit(
+    least: _Scheduled, found: Sequence[_Scheduled], ram_bytes: int
+) -> DoesNotFitError:
+    tried: dict[tuple[int, int], int] = {}
+    for each in found:
+        for key, size in each.tried.items():
+            tried[key] = min(size, tried.get(key, size))
+    shapes = {tensor.name: tensor.shape for tensor in least.graph.activations()}
+    shortfall = explain(least.program, least.memory, ram_bytes, tried, shapes)
     assert shortfall is not None
     summary, *details = shortfall.lines()
     return DoesNotFitError(
-        "\n  ".join((f"{summary}; this is the least of all plans", *details)),
-        fix=f"give it {found.plan.arena_bytes:,} bytes, choose a device with more RAM, or shrink "
+        "\n  ".join((f"{summary}; this is the least that was found", *details)),
+        fix=f"give it {least.arena_bytes:,} bytes, choose a device with more RAM, or shrink "
         "the tensors named above",
     )

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from edgesmith.pipeline.errors import SpecError
 from edgesmith.targets.c import text
+from edgesmith.targets.c.memory.lifetimes import scratch_name
 from edgesmith.targets.c.program import Array, Call, Program, Role
 
 if TYPE_CHECKING:
@@ -72,19 +74,25 @@ class _Layer:
 
 
 def generate(
-    graph: Graph, program: Program, plan: MemoryPlan, *, prefix: str = "model", kernels: str = ""
+    graph: Graph,
+    program: Program,
+    plan: MemoryPlan,
+    *,
+    prefix: str = "model",
+    kernels: str = "",
+    compiler: str = "cc",
 ) -> Library:
     """Print the library.
 
     Args:
         graph: the tensors' types and scales.
         prefix: what every public name starts with.
-        kernels: the name of the kernel set, for the README.
+        kernels, compiler: the name of the kernel set and the command, for the README.
 
     Raises:
         SpecError: the prefix is no C identifier.
     """
-    return _Printer(graph, program, plan, text.checked_prefix(prefix), kernels).library()
+    return _Printer(graph, program, plan, text.checked_prefix(prefix), kernels, compiler).library()
 
 
 @cache
@@ -109,13 +117,20 @@ class _Printer:
     """One library on its way to text."""
 
     def __init__(
-        self, graph: Graph, program: Program, plan: MemoryPlan, prefix: str, kernels: str
+        self,
+        graph: Graph,
+        program: Program,
+        plan: MemoryPlan,
+        prefix: str,
+        kernels: str,
+        compiler: str,
     ) -> None:
         self.graph = graph
         self.program = program
         self.plan = plan
         self.prefix = prefix
         self.kernels = kernels
+        self.compiler = compiler
         self.arrays: dict[str, Array] = {}
         self.symbols: dict[int, str] = {}
         self.traced = tuple(name for call in program.calls for name in call.writes)
@@ -136,6 +151,11 @@ class _Printer:
         texts = {
             path: templates().get_template(name).render(context) for path, name in made.items()
         }
+        if taken := sorted(texts.keys() & sources.keys()):
+            raise SpecError(
+                f"{prefix!r} cannot be the prefix: {taken[0]} is a file of the kernels",
+                fix="choose another prefix, such as 'model'",
+            )
         texts |= {path: self._own(body) for path, body in {**sources, **headers}.items()}
         return Library(
             {path: body.encode() for path, body in sorted(texts.items())},
@@ -152,7 +172,7 @@ class _Printer:
             "p": self.prefix,
             "P": self.prefix.upper(),
             "kernels": self.kernels,
-            "compiler": "cc" if self.kernels == "portable" else "arm-none-eabi-gcc",
+            "compiler": self.compiler,
             "arena_bytes": self.plan.arena_bytes,
             "constant_bytes": sum(array.data.nbytes for array in self.arrays.values()),
             "macs": sum(call.macs for call in calls),
@@ -264,7 +284,7 @@ class _Printer:
                 yield f"(const void *)({self.prefix}_arena + {self._offset(name)})"
         addresses = [self._offset(name) for name in call.writes]
         if call.scratch_bytes:
-            addresses.append(self.plan.offsets[f"{call.name}#scratch"])
+            addresses.append(self.plan.offsets[scratch_name(call)])
         for address in addresses:
             yield f"(void *)({self.prefix}_arena + {address})"
 

@@ -1,19 +1,40 @@
-"""Reading linked images: the constants that they hold."""
+"""Linked images against what they were generated from: every constant, byte by byte."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesmith.pipeline.errors import ModelFileError
+from edgesmith.targets.c.layout import Layout
 
 if TYPE_CHECKING:
     from elftools.elf.elffile import ELFFile
 
+    from edgesmith.targets.c.compiler import Compiled
 
-def constant_symbols(path: Path) -> dict[str, bytes]:
-    """Name -> bytes of every data symbol in a section that is not written, of an ELF file.
+
+@dataclass(frozen=True)
+class Image:
+    """The constants of an ELF image.
+
+    Args:
+        symbols: name -> address and bytes of every data symbol that is never written.
+        pointer_bytes: of an address in it.
+    """
+
+    symbols: dict[str, tuple[int, bytes]]
+    pointer_bytes: int
+
+    def starting_at(self, address: int) -> list[bytes]:
+        """The contents of the symbols at an address."""
+        return [data for start, data in self.symbols.values() if start == address]
+
+
+def read_image(path: Path) -> Image:
+    """The constants of an ELF file.
 
     Raises:
         ModelFileError: the file is no ELF image or is damaged.
@@ -23,14 +44,15 @@ def constant_symbols(path: Path) -> dict[str, bytes]:
 
     try:
         with path.open("rb") as stream:
-            return dict(_symbols(ELFFile(stream)))
+            image = ELFFile(stream)
+            return Image(dict(_symbols(image)), image.elfclass // 8)
     except (OSError, ELFError, ValueError) as error:
         raise ModelFileError(
             f"{path} cannot be read as an ELF image: {error}", fix="build the artifact again"
         ) from error
 
 
-def _symbols(image: ELFFile) -> Iterator[tuple[str, bytes]]:
+def _symbols(image: ELFFile) -> Iterator[tuple[str, tuple[int, bytes]]]:
     from elftools.elf.sections import SymbolTableSection
 
     table = image.get_section_by_name(".symtab")
@@ -48,4 +70,38 @@ def _symbols(image: ELFFile) -> Iterator[tuple[str, bytes]]:
         start, data = contents[index]
         offset = symbol["st_value"] - start
         if offset >= 0 and offset + size <= len(data):
-            yield symbol.name, data[offset : offset + size]
+            yield symbol.name, (symbol["st_value"], data[offset : offset + size])
+
+
+def differences(image: Image, compiled: Compiled, prefix: str) -> Iterator[str]:
+    """The constants of an image that are not what was generated, a phrase each.
+
+    Compared are all arrays (weights, biases, multipliers, shifts, tables) and the argument
+    structs of all calls: integers by value, pointers by what they point to.
+    """
+    for symbol, array in compiled.library.arrays.items():
+        expected = array.data.tobytes()
+        if symbol not in image.symbols:
+            yield f"lacks the constant {symbol!r}"
+        elif image.symbols[symbol][1][: len(expected)] != expected:  # sanitizers add a red zone
+            yield f"has other bytes in the constant {symbol!r}"
+    for number, call in enumerate(compiled.program.calls):
+        symbol = f"{prefix}_arguments_{number:03d}"
+        layout = Layout(image.pointer_bytes)
+        layout.write(call.arguments)
+        if symbol not in image.symbols:
+            yield f"lacks the arguments {symbol!r}"
+        elif not _same_arguments(image, image.symbols[symbol][1], layout):
+            yield f"has other bytes in the arguments {symbol!r}"
+
+
+def _same_arguments(image: Image, held: bytes, layout: Layout) -> bool:
+    found = bytearray(held[: len(layout.blob)])
+    for offset, array in layout.pointers:
+        end = offset + layout.pointer_bytes
+        address = int.from_bytes(found[offset:end], "little")
+        expected = array.data.tobytes()
+        if not any(data.startswith(expected) for data in image.starting_at(address)):
+            return False
+        found[offset:end] = bytes(layout.pointer_bytes)
+    return found == layout.blob

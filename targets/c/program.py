@@ -163,7 +163,7 @@ class Placement:
 class MemoryPlan:
     """The arena.
 
-    `offsets` has every storage by its name and every scratch by "call name#scratch";
+    `offsets` has every storage by its name and every scratch by its call's name and more;
     `timeline` is the same with lifetimes, for reports; `optimal` says that no plan under
     these constraints is smaller.
     """

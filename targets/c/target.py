@@ -7,7 +7,7 @@ of it: the test program, the graph that was compiled (`model.graph`), what tools
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -34,13 +34,13 @@ GRAPH_FILE = f"{FIRMWARE}/model.graph"
 
 @dataclass(frozen=True)
 class CTargetOptions:
-    """What follows a C target's name, as in `cortex-m4@nrf52840,ram=40000,plan=memory`.
+    """What follows a C target's name, as in `cortex-m4@nrf52840-dk,ram=40000,plan=memory`.
 
     Args:
         board: a preset of sizes and clock.
-        ram: bytes that activations, inputs and outputs may take.
+        ram: bytes that inputs, outputs and activations may take: the arena, nothing else.
         flash: bytes that the whole image may take.
-        plan: what to save first: speed or memory.
+        plan: what to save first: speed, memory, or memory in bands.
         prefix: what every public C name starts with.
         vectors: how many test vectors `PREFIX_vectors.h` has; none without.
     """
@@ -73,6 +73,11 @@ class CTargetOptions:
 
 
 _NUMBERS = {"ram": "bytes", "flash": "bytes", "vectors": "a count"}
+_MOST_VECTORS = 1000
+_SHOWN_OPTIONS = (
+    "ram=BYTES, flash=BYTES, "
+    f"plan={'|'.join(kind.value for kind in PlanKind)}, prefix=NAME, vectors=COUNT"
+)
 
 
 def _value(target: str, name: str, text: str) -> object:
@@ -81,6 +86,11 @@ def _value(target: str, name: str, text: str) -> object:
             raise SpecError(
                 f"option {name!r} of target {target!r} is {text!r}",
                 fix=f"give {_NUMBERS[name]} as a whole number above 0, such as {name}=64",
+            )
+        if name == "vectors" and int(text) > _MOST_VECTORS:
+            raise SpecError(
+                f"target {target!r} is asked for {int(text):,} test vectors",
+                fix=f"give at most {_MOST_VECTORS:,}; they are C text, computed when building",
             )
         return int(text)
     if name == "plan":
@@ -105,25 +115,27 @@ class CTarget(Target):
     title: ClassVar[str]
     summary: ClassVar[str]
     kernels: ClassVar[KernelSet] = KernelSet.PORTABLE
+    compiler: ClassVar[str] = "cc"  # the command that the library's README shows
     options: ClassVar[CTargetOptions] = CTargetOptions()
 
     @classmethod
     def with_options(cls, name: str, given: Mapping[str, str]) -> type[Target]:
         options = CTargetOptions.parse(cls.name, given)
-        cls.check_board(options.board)
+        cls.check_options(options)
         made: type[Target] = type(cls.__name__, (cls,), {"name": name, "options": options})
         return made
 
     @classmethod
-    def check_board(cls, name: str | None) -> None:
-        """Check the option `board`.
+    def check_options(cls, options: CTargetOptions) -> None:
+        """Check what depends on the target.
 
         Raises:
-            SpecError: there is no such board for this target.
+            SpecError: there is no such board for this target, or it has less memory.
         """
-        if name is not None:
+        if options.board is not None:
             raise SpecError(
-                f"target {cls.name!r} has no boards, got {name!r}", fix=f"write {cls.name!r}"
+                f"target {cls.name!r} has no boards, got {options.board!r}",
+                fix=f"write {cls.name!r}",
             )
 
     def describe(self) -> TargetDescription:
@@ -136,19 +148,40 @@ class CTarget(Target):
             explicit_padding=True,
             channel_divisor=4,
             flash_bytes=self.options.flash,
-            ram_bytes=self.options.ram,
         )
+
+    def interface(self) -> str | None:
+        return f"{self.options.prefix}.h"
+
+    def details(self) -> Mapping[str, str]:
+        return {"options": _SHOWN_OPTIONS}
 
     def compile_options(self) -> CompileOptions:
         """How this target's graphs become C."""
         given = self.options
         return CompileOptions(
-            self.kernels, prefix=given.prefix, plan=given.plan, ram_bytes=self.arena_limit()
+            self.kernels,
+            prefix=given.prefix,
+            plan=given.plan,
+            ram_bytes=self.arena_limit(),
+            compiler=self.compiler,
         )
 
     def arena_limit(self) -> int | None:
         """Bytes that the arena may take."""
         return self.options.ram
+
+    def check_compiled(self, compiled: Compiled) -> None:
+        """Check what is known before any file is written or compiler run.
+
+        Raises:
+            DoesNotFitError: the constants alone take more than the flash limit.
+        """
+        from edgesmith.targets.c.fit import flash_shortfall
+
+        limit, used = self.describe().flash_bytes, compiled.constant_bytes
+        if limit is not None and used > limit:
+            raise flash_shortfall(compiled, used, limit, "the constants alone need")
 
     @abstractmethod
     def firmware(self, compiled: Compiled) -> BuildPlan:
@@ -158,12 +191,13 @@ class CTarget(Target):
         """
 
     @abstractmethod
-    def constants_in(self, products: BuildProducts) -> Mapping[str, bytes]:
-        """The bytes of every symbol in the built image's constant sections."""
+    def images(self, products: BuildProducts) -> Sequence[Path]:
+        """Every linked image of the artifact: what ships, and what runs in its place here."""
 
     def build(self, graph: Graph) -> BuildPlan:
         data = write_graph(graph)
         compiled = _compiled(data, self.compile_options())
+        self.check_compiled(compiled)
         more = self.firmware(compiled)
         files = {**compiled.library.files, GRAPH_FILE: data, **more.files}
         if self.options.vectors:
@@ -179,23 +213,23 @@ class CTarget(Target):
         return _compiled(data, self.compile_options())
 
     def shipped(self, products: BuildProducts) -> Graph:
-        """The graph that the artifact states, once the image is found to hold its integers.
+        """The graph that the artifact states, once the images are found to hold its integers.
 
-        Every constant of the linked image (weights, biases, multipliers, shifts, tables) is
-        compared with what compiling the stated graph gives; packing is injective, so equal
-        bytes mean equal codes.
+        Every constant of every linked image is compared with what compiling the stated graph
+        gives: weights, biases, multipliers, shifts, tables, and the arguments of all calls.
 
         Raises:
-            ParityError: the image holds something else.
+            ParityError: an image holds something else.
         """
+        from edgesmith.targets.c.image import differences, read_image
+
         graph = read_graph((Path(products.folder) / GRAPH_FILE).read_bytes())
-        held = self.constants_in(products)
-        for symbol, array in self.compiled(products).library.arrays.items():
-            expected = array.data.tobytes()
-            if held.get(symbol, b"")[: len(expected)] != expected:  # sanitizers add a red zone
-                what = "lacks" if symbol not in held else "has other bytes in"
+        compiled = self.compiled(products)
+        for path in self.images(products):
+            found = next(differences(read_image(path), compiled, self.options.prefix), None)
+            if found is not None:
                 raise ParityError(
-                    f"the image of target {self.name!r} {what} the constant {symbol!r}",
+                    f"{path.name!r} of target {self.name!r} {found}",
                     fix="build again; if it stays, the compiler or linker changed constants",
                 )
         return graph

@@ -19,6 +19,13 @@ _KEYWORDS = frozenset(
     typedef union unsigned void volatile while
     """.split()  # noqa: SIM905 - a table reads better than a list of strings
 )
+# Headers of the C library, and files of the firmware that tries a library.
+_HEADERS = frozenset(
+    """
+    assert ctype errno float inttypes limits math setjmp signal stdalign stdarg stdbool stddef
+    stdint stdio stdlib string time firmware harness semihosting startup bare main
+    """.split()  # noqa: SIM905
+)
 _PER_LINE = 96
 
 
@@ -28,7 +35,8 @@ def checked_prefix(prefix: str) -> str:
     Raises:
         SpecError: it is no C identifier, or one that C or the kernels use.
     """
-    taken = prefix in _KEYWORDS or prefix.startswith("es_") or prefix == "es"
+    reserved = _KEYWORDS | _HEADERS
+    taken = prefix.lower() in reserved or prefix.startswith("es_") or prefix == "es"
     if taken or not _PREFIX.fullmatch(prefix) or prefix.endswith("_"):
         raise SpecError(
             f"{prefix!r} cannot be the prefix of C names",
@@ -57,7 +65,8 @@ def shown(name: str, most: int = 56) -> str:
 
     TFLite joins the names of everything fused into an operator with semicolons.
     """
-    last = name.rpartition(";")[2] or name
+    readable = name.replace("\x1f", " ")  # between a call's name and "scratch"
+    last = readable.rpartition(";")[2] or readable
     return last if len(last) <= most else f"...{last[3 - most :]}"
 
 

@@ -12,18 +12,22 @@ from edgesmith.targets.c.generator import templates
 from edgesmith.targets.graph.ir import Graph
 from edgesmith.targets.graph.reference import PROFILES, execute
 
-_SEED = 0
+
+def random_codes(graph: Graph, samples: int, seed: int = 0) -> list[npt.NDArray[np.integer]]:
+    """Uniform codes of every input, [samples, *shape]; the same graph and seed give the same."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for name in graph.inputs:
+        tensor = graph[name]
+        low, high = tensor.dtype.qmin, tensor.dtype.qmax
+        codes = rng.integers(low, high, (samples, *tensor.shape), endpoint=True)
+        found.append(codes.astype(tensor.dtype.numpy))
+    return found
 
 
 def vectors_header(graph: Graph, count: int, prefix: str) -> bytes:
     """`PREFIX_vectors.h` with `count` vectors; the same graph gives the same ones."""
-    rng = np.random.default_rng(_SEED)
-    inputs = []
-    for name in graph.inputs:
-        tensor = graph[name]
-        low, high = tensor.dtype.qmin, tensor.dtype.qmax
-        codes = rng.integers(low, high, (count, *tensor.shape), endpoint=True)
-        inputs.append(codes.astype(tensor.dtype.numpy))
+    inputs = random_codes(graph, count)
     outputs = execute(graph, inputs, PROFILES["tflite-micro"])
     context = {
         "title": text.comment(graph.name) or prefix,

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from edgesmith.pipeline.errors import ToolFailedError
 from edgesmith.pipeline.own_source import source_digest
-from edgesmith.pipeline.tools import Tool
 from edgesmith.targets.cost.emulate import OPTIONS, SAMPLES
 from edgesmith.targets.mcu.facts import Core
 from edgesmith.targets.mcu.toolchain import GCC, OBJDUMP, QEMU
 
 _COUNTING_TOOLS = (GCC, OBJDUMP, QEMU)
 _COUNTING_SOURCES = (
-    ("edgesmith.targets.mcu", ("counting.py", "cycles.py", "histogram.py", "toolchain.py")),
     ("edgesmith.targets.c", ("generator.py", "text.py", "templates/model.c.j2")),
-    ("edgesmith.targets.cost", ("batch.py", "emulate.py")),
+    ("edgesmith.targets.cost", ("batch.py", "emulate.py", "layers.py")),
 )
 
 
@@ -29,9 +25,7 @@ def facts_of(core: Core) -> dict[str, str]:
     for package, names in _COUNTING_SOURCES:
         for name in names:
             digest.update(name.encode() + b"\0" + files(package).joinpath(name).read_bytes())
-    for folder in ("firmware", "plugin"):
-        path = Path(str(files("edgesmith.targets.mcu"))) / folder
-        digest.update(source_digest(path).encode())
+    digest.update(source_digest(Path(str(files("edgesmith.targets.mcu")))).encode())
     return {
         "core": core.name,
         "machine": core.machine.name,
@@ -44,23 +38,8 @@ def facts_of(core: Core) -> dict[str, str]:
 
 
 def tool_versions() -> dict[str, str]:
-    """The first line of what each tool says of itself; "missing" without it."""
-    return {f"tool {tool.name}": _version(tool.find() or "", tool) for tool in _COUNTING_TOOLS}
-
-
-@cache
-def _version(path: str, tool: Tool) -> str:
-    if not path:
-        return "missing"
-    try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ToolFailedError(
-            f"{tool.name} does not say its version: {error}", fix=tool.install
-        ) from error
-    return done.stdout.partition("\n")[0].strip() or "unknown version"
+    """What each tool says of itself; "missing" without it."""
+    return {f"tool {tool.name}": tool.version() for tool in _COUNTING_TOOLS}
 
 
 @cache

@@ -13,8 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from edgesmith.pipeline.errors import DoesNotFitError, ToolFailedError
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.tools import require_all
@@ -22,6 +20,7 @@ from edgesmith.pipeline.values import Kind
 from edgesmith.targets.c.assemble import assemble
 from edgesmith.targets.c.compiler import SCRATCH_LIMITS, Compiled, PlanKind, compile_graph
 from edgesmith.targets.c.lowerings.base import Site
+from edgesmith.targets.c.vectors import random_codes
 from edgesmith.targets.cost.base import (
     CostError,
     ErrorSample,
@@ -145,7 +144,7 @@ class MicrocontrollerCost:
         predicted = self.model(graph)
         with tempfile.TemporaryDirectory(prefix="edgesmith-cost-") as folder:
             products = execute_plan(self.target.build(graph), Path(folder))
-            device = self.target.device(products, _random_inputs(graph))
+            device = self.target.device(products, random_codes(graph, SAMPLES, seed=0xC057))
         assert device is not None
         found = {
             Metric.INSTRUCTIONS: device.instructions,
@@ -311,15 +310,3 @@ def _sum(figures: Iterable[Figure]) -> Figure:
         sum(each.low for each in parts),
         sum(each.high for each in parts),
     )
-
-
-def _random_inputs(graph: Graph) -> list[np.ndarray[tuple[int, ...], np.dtype[np.integer]]]:
-    """Codes of every input, [SAMPLES, *shape]."""
-    rng = np.random.default_rng(0xC057)
-    found = []
-    for name in graph.inputs:
-        tensor = graph[name]
-        low, high = tensor.dtype.qmin, tensor.dtype.qmax
-        codes = rng.integers(low, high, (SAMPLES, *tensor.shape), endpoint=True)
-        found.append(codes.astype(tensor.dtype.numpy))
-    return found

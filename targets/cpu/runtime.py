@@ -27,8 +27,9 @@ Reals = npt.NDArray[np.float32]
 class Runtime:
     """A named runtime in the environment of `python` (that interpreter's path).
 
-    `kernels` is "default", "builtin" (no delegate) or "reference" (for ONNX
-    Runtime: graph optimizations off).
+    `kernels` is "default", "builtin" (no delegate), "reference" (for ONNX
+    Runtime: graph optimizations off) or "float8" (for ONNX Runtime: without
+    those optimizations that take float8 for integers).
     """
 
     name: str

@@ -74,11 +74,17 @@ class OnnxSession:
         options.intra_op_num_threads = request["threads"]
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        disabled: List[str] = []
         if request["kernels"] == "reference":
             level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.graph_optimization_level = level
+        elif request["kernels"] == "float8":
+            # Else it makes QLinearConv of float8, which refuses the type, and drops a Relu
+            # before a QuantizeLinear with zero point 0, as if floats had no sign; it fails on a Clip.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+            disabled = ["ReluQuantRewrite", "ClipQuantRewrite"]
         self.session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
         )
         self.names = [item.name for item in self.session.get_outputs()]
         self.feed: Arrays = {}

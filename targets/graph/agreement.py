@@ -20,6 +20,8 @@ from edgesmith.targets.graph.reference import PROFILES, run_op
 
 Codes = npt.NDArray[np.integer]
 
+_TOLERANCE = 0.01
+
 
 @dataclass(frozen=True)
 class OpAgreement:
@@ -81,3 +83,25 @@ def require_agreement(
             "and report it with the model",
         )
     return found
+
+
+def require_same_outputs(
+    deployed: npt.NDArray[np.floating], reference: npt.NDArray[np.floating], target: str
+) -> None:
+    """Compare the outputs of an artifact without an IntegerGraph, [samples, ...] each.
+
+    Sums in another order move values that lie between two codes to the other one, and layers
+    behind carry that on: so single samples may differ, but not half of them.
+
+    Raises:
+        KernelMismatchError: the median over samples of the largest difference is more than
+            1 % of the largest output.
+    """
+    difference = np.abs(deployed - reference).reshape(len(deployed), -1).max(axis=1)
+    largest = float(np.abs(reference).max())
+    if not float(np.median(difference)) <= _TOLERANCE * largest:
+        raise KernelMismatchError(
+            f"outputs on {target!r} differ from the same file without graph optimizations by"
+            f" {float(np.median(difference)):.3g} at the median, of {largest:.3g} at most",
+            fix="this is a defect of the runtime: check its version, and report it with the model",
+        )

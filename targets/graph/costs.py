@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from edgesmith.targets.graph import ir
+from edgesmith.targets.graph.exported import OnnxOp
 from edgesmith.targets.graph.ir import Graph, Op
 
 
@@ -17,6 +18,8 @@ def macs(graph: Graph, op: Op) -> int:
         return result.elements * per_output
     if isinstance(op, ir.FullyConnected):
         return result.elements * graph[op.inputs[1]].shape[1]
+    if isinstance(op, OnnxOp):
+        return op.macs
     if isinstance(op, ir.BatchMatMul):
         shape = graph[op.inputs[0]].shape
         return result.elements * shape[-2 if op.adjoint_x else -1]

@@ -8,6 +8,7 @@ element.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.pipeline.results import DriftEdge, LayerRow
+from edgesmith.pipeline.values import FLOAT8_STORAGE
 from edgesmith.targets.graph.costs import macs, weight_bits, weight_bytes
 from edgesmith.targets.graph.ir import Graph, Layout, Tensor
 
@@ -34,7 +36,12 @@ class TraceOrder:
 
 
 def real_values(tensor: Tensor, codes: Codes, layout: Layout | None = None) -> Reals:
-    """Codes [samples, *IR shape] as real values [samples, elements] in the source's order."""
+    """Codes [samples, *IR shape] as real values [samples, elements] in the source's order.
+
+    What is real already stays as it is.
+    """
+    if codes.dtype.kind == "f":
+        return np.asarray(codes, np.float64).reshape(len(codes), -1)
     scale, zero = tensor.q.scalar
     reals = (codes.astype(np.float64) - zero) * np.float64(scale)
     ordered = reals if layout is None else layout.to_source(reals, (-1,))
@@ -77,9 +84,8 @@ def layer_rows(graph: Graph, traces: Sequence[tuple[str, Trace]]) -> tuple[Layer
     for index, op in enumerate(graph.ops):
         tensor = graph[op.output]
         known = [(form, trace[op.output]) for form, trace in traces if op.output in trace]
-        scale = float(tensor.q.scalar[0])
         edges = tuple(
-            edge(f"{form} → {next_form}", before, after, scale)
+            edge(f"{form} → {next_form}", before, after, _step(tensor))
             for (form, before), (next_form, after) in pairwise(known)
             if before.size == after.size
         )
@@ -97,6 +103,17 @@ def layer_rows(graph: Graph, traces: Sequence[tuple[str, Trace]]) -> tuple[Layer
             )
         )
     return tuple(rows)
+
+
+def _step(tensor: Tensor) -> float:
+    """What counts as one LSB: of an 8-bit float the step below its largest value, of float32 1."""
+    if tensor.quantization is None:
+        return 1.0
+    fmt = FLOAT8_STORAGE.get(tensor.dtype.value)
+    if fmt is None:
+        return float(tensor.q.scalar[0])
+    top = math.frexp(fmt.largest)[1] - 1
+    return float(tensor.q.scalar[0]) * 2.0 ** (top - fmt.mantissa_bits)
 
 
 def worst_layers(rows: Sequence[LayerRow]) -> tuple[str, ...]:

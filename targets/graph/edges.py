@@ -44,7 +44,8 @@ def encode_inputs(tensor: Tensor, samples: Reals, layout: Layout | None = None) 
             f"{tensor.name!r} of shape {list(tensor.shape)}",
             fix="correct the data factory, or `input_shape` in the spec",
         )
-    codes = quantize(samples, tensor.q, tensor)
+    reals = not tensor.dtype.is_integer
+    codes = samples if reals else quantize(samples, tensor.q, tensor)
     if layout is not None:
         return np.ascontiguousarray(layout.from_source(codes, tensor.shape))
     return codes.reshape(len(samples), *tensor.shape)

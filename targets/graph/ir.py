@@ -29,7 +29,11 @@ Array = npt.NDArray[np.generic]
 
 
 class DType(StrEnum):
-    """Storage types that tensors may have. FLOAT32 occurs only in float twins and at edges."""
+    """Storage types that tensors may have. FLOAT32 occurs only in float twins and at edges.
+
+    8-bit floats occur only in exported files as they are (`targets.graph.exported`); their
+    codes are bit patterns.
+    """
 
     INT2 = "int2"
     INT4 = "int4"
@@ -39,19 +43,27 @@ class DType(StrEnum):
     INT64 = "int64"
     UINT8 = "uint8"
     FLOAT32 = "float32"
+    FLOAT8E4M3FN = "float8e4m3fn"
+    FLOAT8E5M2 = "float8e5m2"
 
     @property
     def bits(self) -> int:
-        return int(self.value.lstrip("uintfloa"))
+        return 8 if self.is_float8 else int(self.value.lstrip("uintfloa"))
 
     @property
     def numpy(self) -> np.dtype[np.generic]:
         """The NumPy type that holds one code per element."""
+        if self.is_float8:
+            return np.dtype("uint8")
         return np.dtype("int8" if self in (DType.INT2, DType.INT4) else self.value)
 
     @property
+    def is_float8(self) -> bool:
+        return self in (DType.FLOAT8E4M3FN, DType.FLOAT8E5M2)
+
+    @property
     def is_integer(self) -> bool:
-        return self is not DType.FLOAT32
+        return self is not DType.FLOAT32 and not self.is_float8
 
     @property
     def qmin(self) -> int:

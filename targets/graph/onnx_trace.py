@@ -30,6 +30,13 @@ def from_storage(outputs: Mapping[str, Codes]) -> dict[str, Codes]:
     return {name.removesuffix("_q"): _turn(value, TO_LOGICAL) for name, value in outputs.items()}
 
 
+def has_float8(model: bytes) -> bool:
+    """Whether a file has constants of an 8-bit float type, as scales' zero points are."""
+    types = {onnx.TensorProto.FLOAT8E4M3FN, onnx.TensorProto.FLOAT8E5M2}
+    found = onnx.load_from_string(model).graph.initializer
+    return any(item.data_type in types for item in found)
+
+
 def with_outputs_of(model: bytes, kind: str) -> bytes:
     """The same model with what nodes of `kind` make of activations as graph outputs too."""
     proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))

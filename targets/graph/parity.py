@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from edgesmith.pipeline.errors import ParityError
 from edgesmith.pipeline.results import Parity, ParityRow
+from edgesmith.pipeline.values import FLOAT32
+from edgesmith.quantize.formats import stored_codes
 from edgesmith.quantize.searched import Role, Searched, SearchedTensor
-from edgesmith.targets.graph.ir import Graph, IntArray, Tensor
+from edgesmith.targets.graph.ir import DType, Graph, IntArray, Tensor
 
 Array = npt.NDArray[np.generic]
 
@@ -31,6 +33,8 @@ def _difference(scored: SearchedTensor, shipped: Tensor, positions: IntArray | N
     if scored.dtype != shipped.dtype:
         return f"type {scored.dtype} became {shipped.dtype}"
     quantization = shipped.quantization
+    if quantization is None and shipped.dtype is DType.FLOAT32:
+        return _codes_difference(scored, shipped, positions)
     if quantization is None:
         return "the shipped tensor has no scale"
     if not np.array_equal(scored.scale.reshape(-1), quantization.scale):
@@ -39,6 +43,12 @@ def _difference(scored: SearchedTensor, shipped: Tensor, positions: IntArray | N
         return f"zero point {_brief(scored.zero_point)} became {_brief(quantization.zero_point)}"
     if (scored.axis is None) != (quantization.axis is None) and scored.scale.size > 1:
         return f"axis {scored.axis} became {quantization.axis}"
+    return _codes_difference(scored, shipped, positions)
+
+
+def _codes_difference(
+    scored: SearchedTensor, shipped: Tensor, positions: IntArray | None
+) -> str:
     if scored.codes is None:
         return ""
     if shipped.data is None:
@@ -46,7 +56,10 @@ def _difference(scored: SearchedTensor, shipped: Tensor, positions: IntArray | N
     if scored.codes.size != shipped.data.size:
         return f"{scored.codes.size} codes became {shipped.data.size}"
     expected = _in_shipped_order(scored.codes, positions)
-    differing = int(np.sum(expected != shipped.data.reshape(-1)))
+    data = shipped.data
+    if shipped.dtype is DType.FLOAT32:
+        data = stored_codes(data, FLOAT32)
+    differing = int(np.sum(expected != data.reshape(-1)))
     return f"{differing} of {expected.size} codes differ" if differing else ""
 
 

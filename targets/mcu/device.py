@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from edgesmith.pipeline.results import ArenaSlot, Device, DeviceLayer, FlashPart
 from edgesmith.pipeline.values import Kind, Measurement
-from edgesmith.targets.c.memory.lifetimes import scratch_name
-from edgesmith.targets.mcu.counting import Profile
+from edgesmith.targets.c.memory.lifetimes import UNIT_SEPARATOR, scratch_name
+from edgesmith.targets.mcu.counting import InstructionCount, Profile
 from edgesmith.targets.mcu.cycles import TIMINGS, CycleEstimate, Cycles, estimate
 from edgesmith.targets.mcu.elf import FlashMap, flash_map
 from edgesmith.targets.mcu.emulator import Firmware, TensorType, run
@@ -72,15 +72,18 @@ class _Account:
         macs = sum(call.macs for call in self.compiled.program.calls)
         memory = self.compiled.memory
         used = self.image.ram_bytes + self.stack_bytes
+        invoke, ms = self.profile.invoke, 1e3 / board.clock_hz
         return Device(
             core=self.target.core.title,
             board=board.title,
             clock_hz=board.clock_hz,
             emulator=_EMULATOR.format(machine=self.target.core.machine.name),
             timing=self.cycles.basis,
-            instructions=self._found("instructions", self.profile.invoke.mean, "instructions"),
+            instructions=self._found(
+                "instructions", invoke.mean, "instructions", {"range": _span(invoke)}
+            ),
             cycles=self._guess("cycles", total, "cycles", self.cycles.total),
-            time=self._guess("time", 1e3 * total / board.clock_hz, "ms"),
+            time=self._guess("time", total * ms, "ms", self.cycles.total.times(ms)),
             cycles_per_mac=self._guess("cycles per MAC", total / macs, "") if macs else None,
             flash=self._found("flash", self.image.flash_bytes, "bytes"),
             flash_limit=facts.flash_bytes,
@@ -102,14 +105,18 @@ class _Account:
             sources=self._sources(),
         )
 
-    def _found(self, metric: str, value: float, unit: str) -> Measurement:
-        samples = self.profile.samples
-        return Measurement(metric, value, unit, Kind.SIMULATED, self.target.name, samples)
+    def _found(
+        self, metric: str, value: float, unit: str, conditions: dict[str, str] | None = None
+    ) -> Measurement:
+        samples, name = self.profile.samples, self.target.name
+        given = conditions or {}
+        return Measurement(metric, value, unit, Kind.SIMULATED, name, samples, conditions=given)
 
     def _guess(
         self, metric: str, value: float, unit: str, span: Cycles | None = None
     ) -> Measurement:
-        conditions = {} if span is None else {"range": f"{span.low:,.0f} to {span.high:,.0f}"}
+        digits = 3 if unit == "ms" else 0
+        conditions = {} if span is None else {"range": _span(span, digits)}
         return Measurement(
             metric,
             value,
@@ -145,7 +152,14 @@ class _Account:
                 role = "output"
             elif item.name in inputs:
                 role = "input"
-            yield ArenaSlot(item.name, role, item.offset, item.bytes, item.first, item.last)
+            yield ArenaSlot(
+                item.name.replace(UNIT_SEPARATOR, " "),
+                role,
+                item.offset,
+                item.bytes,
+                item.first,
+                item.last,
+            )
 
     def _parts(self) -> Iterator[FlashPart]:
         in_flash = [each for each in self.image.symbols if each.section in self.image.flash]
@@ -164,8 +178,15 @@ class _Account:
             f"{prefix}.c": "layers and their order",
             f"{prefix}_data.c": "weights and other constants",
             f"{prefix}_data.h": "their declarations",
+            f"{prefix}_vectors.h": "inputs and expected outputs, to check a device",
             "CMakeLists.txt": "a static library, for CMake",
             "README.md": "how to use it",
         }
-        names = sorted(self.compiled.library.files)
-        return {name: known.get(name, "kernels") for name in names}
+        names = {*self.compiled.library.files}
+        if self.target.options.vectors:
+            names.add(f"{prefix}_vectors.h")
+        return {name: known.get(name, "kernels") for name in sorted(names)}
+
+
+def _span(span: Cycles | InstructionCount, digits: int = 0) -> str:
+    return f"{span.low:,.{digits}f} to {span.high:,.{digits}f}"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from edgesmith.pipeline.errors import SpecError
+from edgesmith.pipeline.errors import DoesNotFitError, SpecError
 from edgesmith.pipeline.problems import did_you_mean, listed
 from edgesmith.targets.base import TargetDescription
 from edgesmith.targets.c.exchange import as_tensor
-from edgesmith.targets.c.target import CTarget
-from edgesmith.targets.mcu.facts import BOARDS, Board, Core
-from edgesmith.targets.mcu.toolchain import BARE_ELF, FirmwareOptions
+from edgesmith.targets.c.target import CTarget, CTargetOptions
+from edgesmith.targets.mcu.facts import BOARDS, KB, Board, Core
+from edgesmith.targets.mcu.toolchain import BARE_ELF, GCC, HARNESS_ELF, TRACE_ELF, FirmwareOptions
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.results import Device
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 STACK_BYTES = 4096
 """RAM that is kept for the stack and variables of a firmware beside the arena."""
+EMULATED_BYTES = FirmwareOptions().stack_bytes + 1024
+"""RAM of the emulated machine that its stack and the harness's variables take."""
 
 
 class MicrocontrollerTarget(CTarget):
@@ -32,16 +34,26 @@ class MicrocontrollerTarget(CTarget):
 
     core: ClassVar[Core]
     board: ClassVar[str]  # the preset where none is named
+    size_name: ClassVar[str] = "deployed image"
 
     def __init_subclass__(cls) -> None:
         cls.kernels = cls.core.kernels
+        cls.compiler = " ".join((GCC.name, *cls.core.compile_flags()))
         cls.title = cls.core.title
         cls.summary = f"C11 for {cls.core.title}, run and counted in QEMU; ms and cycles estimated"
 
     @classmethod
-    def check_board(cls, name: str | None) -> None:
-        if name is not None:
-            _board(cls.core, name)
+    def check_options(cls, options: CTargetOptions) -> None:
+        board = _board(cls.core, options.board or cls.board)
+        for name, given, there in (
+            ("ram", options.ram, board.ram_bytes),
+            ("flash", options.flash, board.flash_bytes),
+        ):
+            if given is not None and given > there:
+                raise SpecError(
+                    f"{name}={given} is more than board {board.name!r} has, {there:,} bytes",
+                    fix=f"give at most {name}={there}, or choose another board of {cls.core.title}",
+                )
 
     def preset(self) -> Board:
         """The board whose memory and clock count."""
@@ -54,15 +66,47 @@ class MicrocontrollerTarget(CTarget):
         return replace(
             super().describe(),
             flash_bytes=self.options.flash or board.flash_bytes,
-            ram_bytes=self.options.ram or board.ram_bytes,
+            ram_bytes=board.ram_bytes,
             clock_hz=board.clock_hz,
         )
 
+    def details(self) -> Mapping[str, str]:
+        found = {}
+        for board in BOARDS.values():
+            if board.core == self.core.name:
+                default = ", taken where none is named" if board.name == self.board else ""
+                found[f"@{board.name}"] = (
+                    f"{board.title}: {board.flash_bytes // KB:,} KB of flash, "
+                    f"{board.ram_bytes // KB:,} KB of RAM, {board.clock_hz / 1e6:g} MHz{default}"
+                )
+        return found | super().details()
+
     def arena_limit(self) -> int | None:
-        return self.options.ram or self.preset().ram_bytes - STACK_BYTES
+        if self.options.ram is not None:
+            return self.options.ram
+        return min(self.preset().ram_bytes - STACK_BYTES, self._emulated_arena())
+
+    def _emulated_arena(self) -> int:
+        return self.core.machine.ram.bytes - EMULATED_BYTES
+
+    def check_compiled(self, compiled: Compiled) -> None:
+        from edgesmith.targets.c.fit import flash_shortfall
+
+        super().check_compiled(compiled)
+        machine, used = self.core.machine, compiled.constant_bytes
+        if used > machine.flash.bytes:
+            what = f"on the emulated machine {machine.name!r} the constants alone need"
+            raise flash_shortfall(compiled, used, machine.flash.bytes, what)
+        arena, most = compiled.memory.arena_bytes, self._emulated_arena()
+        if arena > most:
+            raise DoesNotFitError(
+                f"the arena of {arena:,} bytes and {EMULATED_BYTES:,} for the stack exceed the "
+                f"{machine.ram.bytes:,} bytes of RAM of the emulated machine {machine.name!r}",
+                fix=f"give ram={most} or less, so that a smaller plan is taken",
+            )
 
     def tools(self) -> Sequence[Tool]:
-        from edgesmith.targets.mcu.toolchain import GCC, HOST_GCC, OBJDUMP, QEMU
+        from edgesmith.targets.mcu.toolchain import HOST_GCC, OBJDUMP, QEMU
 
         return (GCC, OBJDUMP, QEMU, HOST_GCC)
 
@@ -76,10 +120,9 @@ class MicrocontrollerTarget(CTarget):
         own = {path: data for path, data in plan.files.items() if path not in library}
         return replace(plan, files=own, main=BARE_ELF)
 
-    def constants_in(self, products: BuildProducts) -> Mapping[str, bytes]:
-        from edgesmith.targets.c.image import constant_symbols
-
-        return constant_symbols(Path(products.folder) / BARE_ELF)
+    def images(self, products: BuildProducts) -> Sequence[Path]:
+        folder = Path(products.folder)
+        return [folder / name for name in (BARE_ELF, HARNESS_ELF, TRACE_ELF)]
 
     def deployed_bytes(self, products: BuildProducts) -> int:
         from edgesmith.targets.mcu.elf import flash_map
@@ -87,7 +130,7 @@ class MicrocontrollerTarget(CTarget):
         return flash_map(Path(products.folder) / BARE_ELF, self.options.prefix).flash_bytes
 
     def check_fit(self, products: BuildProducts) -> None:
-        from edgesmith.targets.mcu.fit import flash_shortfall
+        from edgesmith.targets.c.fit import flash_shortfall
 
         limit = self.describe().flash_bytes
         used = self.deployed_bytes(products)

@@ -1,4 +1,4 @@
-"""Random IntegerGraphs: every operator, format and shape that a target may meet, chained at random.
+"""Random IntegerGraphs: every operator, format and shape that a target may meet, at random.
 
 A seed is a graph: the same one everywhere, so a failing test names all there is to repeat it.
 """
@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from edgesmith.targets.graph import ir
-from edgesmith.targets.graph.ir import Activation, DType, Graph, Op, Padding, Quantization, Tensor
-from edgesmith.targets.graph.padding import output_size
-from edgesmith.targets.graph.shapes import infer
+from edgesmith.targets.graph.ir import DType, Graph, Op, Padding, Pair, Quantization, Tensor
+from edgesmith.targets.graph.padding import output_size, same_padding
+from tests.conformance.growing import MOST_ELEMENTS, Growing
 
-Shape = tuple[int, ...]
 _FIXED = {
     ir.Logistic: {DType.INT8: (1 / 256, -128), DType.INT16: (1 / 32768, 0)},
     ir.Softmax: {DType.INT8: (1 / 256, -128), DType.INT16: (1 / 32768, 0)},
@@ -24,137 +22,72 @@ _FIXED = {
 }
 
 
-@dataclass
-class _Growing:
-    """A graph that grows by one operator at a time."""
-
-    rng: np.random.Generator
-    dtype: DType
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    ops: list[Op] = field(default_factory=list)
-    made: list[str] = field(default_factory=list)  # activations, newest last
-
-    @property
-    def last(self) -> Tensor:
-        return self.tensors[self.made[-1]]
-
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
-
-    def integer(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high, endpoint=True))
-
-    def quantization(self) -> Quantization:
-        scale = float(np.exp(self.rng.uniform(np.log(0.005), np.log(0.2))))
-        if self.dtype is DType.INT16:
-            return Quantization.per_tensor(scale / 256, 0)
-        edge = self.chance(0.3)
-        zero = int(self.rng.choice([-128, 127])) if edge else self.integer(-128, 127)
-        return Quantization.per_tensor(scale, zero)
-
-    def constant(self, name: str, tensor: Tensor) -> str:
-        self.tensors[name] = replace(tensor, name=name)
-        return name
-
-    def add(self, op: Op, quantization: Quantization | None = None) -> None:
-        operands = tuple(self.tensors[name] if name else None for name in op.inputs)
-        shape = infer(op, operands)[0]
-        chosen = quantization or self.quantization()
-        self.tensors[op.output] = Tensor(op.output, shape, self.dtype, chosen)
-        self.ops.append(op)
-        self.made.append(op.output)
-
-    def names(self) -> tuple[str, tuple[str, ...]]:
-        """The next operator's name and outputs."""
-        return f"op{len(self.ops)}", (f"t{len(self.ops)}",)
-
-    def weights(self, shape: Shape, axis: int, reach: int) -> tuple[str, str]:
-        """A weight and its bias; sums of `reach` products stay within int32."""
-        index, source = len(self.ops), self.last
-        kind = DType(self.rng.choice([DType.INT8, DType.INT8, DType.INT4, DType.INT2]))
-        low = kind.qmin if self.chance(0.2) else -kind.qmax
-        channels = shape[axis]
-        per_channel = self.chance(0.7)
-        scales = self.rng.uniform(0.2, 1.0, channels if per_channel else 1).astype(np.float32)
-        scales /= np.float32(kind.qmax * math.sqrt(reach))
-        zeros = np.zeros(scales.size, np.int64)
-        codes = self.rng.integers(low, kind.qmax, shape, endpoint=True).astype(np.int8)
-        weight = Tensor(
-            "", shape, kind, Quantization(scales, zeros, axis if per_channel else None), codes
-        )
-        wide = DType.INT64 if self.dtype is DType.INT16 else DType.INT32
-        biases = self.rng.integers(-20_000, 20_000, channels).astype(wide.numpy)
-        quantized = Quantization(scales * source.q.scale, zeros, 0 if per_channel else None)
-        bias = Tensor("", (channels,), wide, quantized, biases)
-        return self.constant(f"w{index}", weight), self.constant(f"b{index}", bias)
-
-    def activation(self) -> Activation:
-        return Activation(
-            self.rng.choice([Activation.NONE, Activation.NONE, Activation.RELU, Activation.RELU6])
-        )
-
-
-def _window(g: _Growing, size: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+def _window(g: Growing) -> tuple[Pair, Pair, Pair]:
     """Kernel, stride, dilation that fit some padding of at most the kernel less one."""
-    kernel = (g.integer(1, min(4, size[0] + 1)), g.integer(1, min(4, size[1] + 1)))
+    high, wide = g.x.shape[1:3]
+    kernel = (g.integer(1, min(4, high + 1)), g.integer(1, min(4, wide + 1)))
     stride = (g.integer(1, 3), g.integer(1, 3))
     dilation = (g.integer(1, 2), g.integer(1, 2)) if g.chance(0.15) else (1, 1)
     return kernel, stride, dilation
 
 
-def _padding(g: _Growing, kernel: tuple[int, int]) -> Padding:
+def _padding(g: Growing, kernel: Pair) -> Padding:
     if g.chance(0.4):
         return Padding()
     high, wide = kernel[0] - 1, kernel[1] - 1
     return Padding(g.integer(0, high), g.integer(0, high), g.integer(0, wide), g.integer(0, wide))
 
 
-def _conv(g: _Growing) -> bool:
-    x = g.last
+def _fits(
+    g: Growing, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
+) -> bool:
+    high, wide = g.x.shape[1:3]
+    return min(output_size((high, wide), kernel, stride, padding, dilation)) >= 1
+
+
+def _conv(g: Growing) -> bool:
+    x = g.x
     if len(x.shape) != 4:
         return False
-    kernel, stride, dilation = _window(g, x.shape[1:3])
+    kernel, stride, dilation = _window(g)
     padding = _padding(g, kernel)
-    if min(output_size((x.shape[1], x.shape[2]), kernel, stride, padding, dilation)) < 1:
+    if not _fits(g, kernel, stride, padding, dilation):
         return False
-    groups = 2 if x.shape[3] % 2 == 0 and g.chance(0.15) else 1
-    outputs = g.integer(1, 9) * groups
+    divisors = [each for each in range(2, x.shape[3] + 1) if x.shape[3] % each == 0]
+    groups = g.pick(divisors) if divisors and g.chance(0.35) else 1
+    outputs = g.integer(1, max(1, 9 // groups)) * groups
     name, made = g.names()
     shape = (outputs, *kernel, x.shape[3] // groups)
     names = g.weights(shape, 0, math.prod(shape[1:]))
     bias = names[1] if g.chance(0.9) else ""
-    op = ir.Conv2D(
-        name, (x.name, names[0], bias), made, stride, dilation, padding, groups, g.activation()
-    )
-    g.add(op)
+    operands = (x.name, names[0], bias)
+    g.add(ir.Conv2D(name, operands, made, stride, dilation, padding, groups, g.activation()))
     return True
 
 
-def _depthwise(g: _Growing) -> bool:
-    x = g.last
+def _depthwise(g: Growing) -> bool:
+    x = g.x
     if len(x.shape) != 4:
         return False
-    kernel, stride, dilation = _window(g, x.shape[1:3])
+    kernel, stride, dilation = _window(g)
     if g.chance(0.5):
         kernel, dilation = (3, 3), (1, 1)
         stride = (1, 1) if g.chance(0.5) else (2, 2)
     padding = _padding(g, kernel)
-    if min(output_size((x.shape[1], x.shape[2]), kernel, stride, padding, dilation)) < 1:
+    if not _fits(g, kernel, stride, padding, dilation):
         return False
-    multiplier = g.integer(2, 3) if g.chance(0.2) else 1
+    factor = g.integer(2, 3) if g.chance(0.2) else 1
     name, made = g.names()
-    names = g.weights((1, *kernel, x.shape[3] * multiplier), 3, math.prod(kernel))
-    op = ir.DepthwiseConv2D(
-        name, (x.name, *names), made, stride, dilation, padding, multiplier, g.activation()
-    )
-    g.add(op)
+    operands = (x.name, *g.weights((1, *kernel, x.shape[3] * factor), 3, math.prod(kernel)))
+    act = g.activation()
+    g.add(ir.DepthwiseConv2D(name, operands, made, stride, dilation, padding, factor, act))
     return True
 
 
-def _fully_connected(g: _Growing) -> bool:
-    x = g.last
+def _fully_connected(g: Growing) -> bool:
+    x = g.x
     keep = len(x.shape) > 1 and g.chance(0.5)
-    depth = x.shape[-1] if keep else x.elements
+    depth = x.shape[-1] if keep else x.elements // x.shape[0]
     if depth > 400:
         return False
     name, made = g.names()
@@ -163,69 +96,81 @@ def _fully_connected(g: _Growing) -> bool:
     return True
 
 
-def _binary(g: _Growing) -> bool:
-    x = g.last
-    kind = (ir.Add, ir.Add, ir.Sub, ir.Mul)[g.integer(0, 3)]
-    same = [each for each in g.made if g.tensors[each].shape == x.shape]
+def _binary(g: Growing) -> bool:
+    x = g.x
+    kind = g.pick((ir.Add, ir.Add, ir.Sub, ir.Mul))
     name, made = g.names()
     if g.chance(0.3):
-        shape = tuple(size if g.chance(0.5) else 1 for size in x.shape)
-        codes = g.rng.integers(g.dtype.qmin, g.dtype.qmax, shape, endpoint=True)
-        tensor = Tensor("", shape, g.dtype, g.quantization(), codes.astype(g.dtype.numpy))
-        other = g.constant(f"c{len(g.ops)}", tensor)
+        other = g.constant_like(tuple(size if g.chance(0.5) else 1 for size in x.shape))
     else:
-        other = str(g.rng.choice(same))
+        other = g.pick(g.others({x.shape})).name
     pair = (x.name, other) if g.chance(0.5) else (other, x.name)
     g.add(kind(name, pair, made, g.activation()))
     return True
 
 
-def _pool(g: _Growing) -> bool:
-    x = g.last
+def _pool(g: Growing) -> bool:
+    x = g.x
     if len(x.shape) != 4:
         return False
-    kernel, stride, _ = _window(g, x.shape[1:3])
+    kernel, stride, _ = _window(g)
     kind = ir.AveragePool2D if g.chance(0.5) else ir.MaxPool2D
-    # Padding that is neither SAME nor VALID has no meaning for averages in most runtimes.
-    padding = Padding() if kind is ir.AveragePool2D else _padding(g, kernel)
-    if min(output_size((x.shape[1], x.shape[2]), kernel, stride, padding, (1, 1))) < 1:
+    if kind is ir.MaxPool2D:
+        padding = _padding(g, kernel)
+    else:  # other paddings have no meaning for averages in most runtimes
+        same = same_padding((x.shape[1], x.shape[2]), kernel, stride)
+        padding = same if g.chance(0.4) else Padding()
+    if not _fits(g, kernel, stride, padding):
         return False
     name, made = g.names()
-    g.add(kind(name, (x.name,), made, kernel, stride, padding, g.activation()), x.q)
+    g.add(kind(name, (x.name,), made, kernel, stride, padding, g.activation()), g.mostly(x.q))
     return True
 
 
-def _mean(g: _Growing) -> bool:
-    x = g.last
-    if len(x.shape) < 3:
+def _mean(g: Growing) -> bool:
+    x = g.x
+    axes = tuple(axis for axis in range(1, len(x.shape)) if g.chance(0.6))
+    if not axes:
         return False
-    axes = (1, 2) if len(x.shape) == 4 else (1,)
     name, made = g.names()
-    g.add(ir.Mean(name, (x.name,), made, axes, g.chance(0.7)))
+    g.add(ir.Mean(name, (x.name,), made, axes, len(axes) > len(x.shape) - 2 or g.chance(0.5)))
     return True
 
 
-def _unary(g: _Growing) -> bool:
-    x = g.last
+def _unary(g: Growing) -> bool:
+    x = g.x
     kinds: list[type[Op]] = [ir.Relu, ir.Clip, ir.Logistic, ir.Tanh, ir.Softmax, ir.Gelu]
     kinds += [ir.HardSwish, ir.Quantize] if g.dtype is DType.INT8 else [ir.Quantize]
-    kind = kinds[g.integer(0, len(kinds) - 1)]
+    kind = g.pick(kinds)
     name, made = g.names()
+    operands = (x.name,)
     fixed = _FIXED.get(kind)
-    if fixed is not None:
-        g.add(kind(name, (x.name,), made), Quantization.per_tensor(*fixed[g.dtype]))
+    if kind is ir.Softmax:
+        op: Op = ir.Softmax(name, operands, made, g.pick((1.0, 1.0, 0.5, 2.0)))
     elif kind is ir.Clip:
         scale = float(x.q.scale[0])
-        g.add(ir.Clip(name, (x.name,), made, -20 * scale, 60 * scale), x.q)
-    elif kind is ir.Relu:
-        g.add(ir.Relu(name, (x.name,), made), x.q)
+        op = ir.Clip(name, operands, made, -20 * scale, 60 * scale)
+    elif kind is ir.Gelu:
+        op = ir.Gelu(name, operands, made, g.chance(0.5))
     else:
-        g.add(kind(name, (x.name,), made))
+        op = kind(name, operands, made)
+    if fixed is not None:
+        g.add(op, g.mostly(Quantization.per_tensor(*fixed[g.dtype])))
+    else:
+        g.add(op, g.mostly(x.q) if kind in (ir.Clip, ir.Relu) else None)
     return True
 
 
-def _layer_norm(g: _Growing) -> bool:
-    x = g.last
+def _retype(g: Growing) -> bool:
+    """From here on in the other activation type: what "mixed per layer" means."""
+    name, made = g.names()
+    other = DType.INT8 if g.dtype is DType.INT16 else DType.INT16
+    g.add(ir.Quantize(name, (g.current,), made), dtype=other)
+    return True
+
+
+def _layer_norm(g: Growing) -> bool:
+    x = g.x
     if x.shape[-1] < 2:
         return False
     channels, index = x.shape[-1], len(g.ops)
@@ -240,61 +185,107 @@ def _layer_norm(g: _Growing) -> bool:
     return True
 
 
-def _concat(g: _Growing) -> bool:
-    x = g.last
-    axis = g.integer(0, len(x.shape) - 1)
-    if x.shape[axis] > 12 or axis == 0:
+def _concat(g: Growing) -> bool:
+    """Of 2 to 12 tensors, some of them several times, some constant."""
+    x = g.x
+    axis = g.integer(0 if g.chance(0.1) else min(1, len(x.shape) - 1), len(x.shape) - 1)
+    around = (x.shape[:axis], x.shape[axis + 1 :])
+    fitting = [t for t in g.others() if (t.shape[:axis], t.shape[axis + 1 :]) == around]
+    fitting = [each for each in fitting if len(each.shape) == len(x.shape)]
+    count = g.integer(2, 12) if g.chance(0.3) else g.integer(2, 4)
+    chosen = [x.name, *(g.pick(fitting).name for _ in range(count - 1))]
+    if g.chance(0.15):
+        chosen[g.integer(1, count - 1)] = g.constant_like(x.shape)
+    g.rng.shuffle(chosen)
+    if sum(g.tensors[each].elements for each in chosen) > MOST_ELEMENTS // 2:
         return False
     name, made = g.names()
-    g.add(ir.Concat(name, (x.name, x.name), made, axis), x.q)
+    written = axis - len(x.shape) if g.chance(0.3) else axis
+    g.add(ir.Concat(name, tuple(chosen), made, written), g.mostly(x.q))
     return True
 
 
-def _movement(g: _Growing) -> bool:
-    x = g.last
+def _transpose(g: Growing) -> bool:
+    first = 0 if g.chance(0.15) else 1
+    axes = g.rng.permutation(np.arange(first, len(g.x.shape)))
+    order = (*range(first), *(int(axis) for axis in axes))
     name, made = g.names()
-    rank = len(x.shape)
-    which = g.integer(0, 3)
-    if which == 0:
-        axes = tuple(int(axis) for axis in g.rng.permutation(np.arange(1, rank)))
-        g.add(ir.Transpose(name, (x.name,), made, (0, *axes)), x.q)
-    elif which == 1:
-        moved = (1, *reversed(x.shape[1:])) if g.chance(0.7) else (1, x.elements)
-        g.add(ir.Reshape(name, (x.name,), made, moved), x.q)
-    elif which == 2:
-        before = (0, *(g.integer(0, 2) for _ in range(rank - 1)))
-        after = (0, *(g.integer(0, 2) for _ in range(rank - 1)))
-        g.add(ir.Pad(name, (x.name,), made, before, after), x.q)
-    else:
-        begin = (0, *(g.integer(0, (size - 1) // 2) for size in x.shape[1:]))
-        stride = (1, *(g.integer(1, 2) for _ in range(rank - 1)))
-        g.add(ir.StridedSlice(name, (x.name,), made, begin, x.shape, stride), x.q)
+    g.add(ir.Transpose(name, (g.current,), made, order), g.mostly(g.x.q))
     return True
 
 
-def _resize(g: _Growing) -> bool:
-    x = g.last
+def _reshape(g: Growing) -> bool:
+    batch, *rest = g.x.shape
+    shape = (batch, *reversed(rest)) if g.chance(0.7) else (batch, math.prod(rest))
+    name, made = g.names()
+    g.add(ir.Reshape(name, (g.current,), made, shape), g.mostly(g.x.q))
+    return True
+
+
+def _pad(g: Growing) -> bool:
+    rest = len(g.x.shape) - 1
+    before = (0, *(g.integer(0, 2) for _ in range(rest)))
+    after = (0, *(g.integer(0, 2) for _ in range(rest)))
+    name, made = g.names()
+    value = g.integer(g.dtype.qmin, g.dtype.qmax) if g.chance(0.2) else None
+    # A code means another number in another scale, so that only real 0 may change its scale.
+    quantization = g.mostly(g.x.q) if value is None else g.x.q
+    g.add(ir.Pad(name, (g.current,), made, before, after, value), quantization)
+    return True
+
+
+def _slice(g: Growing) -> bool:
+    shape = g.x.shape
+    begin = (0, *(g.integer(0, (size - 1) // 2) for size in shape[1:]))
+    end = (shape[0], *(g.integer((size + 1) // 2, size) for size in shape[1:]))
+    stride = (1, *(g.integer(1, 2) for _ in shape[1:]))
+    name, made = g.names()
+    g.add(ir.StridedSlice(name, (g.current,), made, begin, end, stride), g.mostly(g.x.q))
+    return True
+
+
+def _resize(g: Growing) -> bool:
+    x = g.x
     if len(x.shape) != 4 or x.elements > 400:
         return False
     name, made = g.names()
     size = (g.integer(1, 2 * x.shape[1]), g.integer(1, 2 * x.shape[2]))
-    if g.dtype is DType.INT16 or g.chance(0.5):
-        g.add(ir.ResizeNearest(name, (x.name,), made, size), x.q)
-    else:
-        g.add(ir.ResizeBilinear(name, (x.name,), made, size), x.q)
+    kind = ir.ResizeNearest if g.chance(0.5) else ir.ResizeBilinear
+    corners, centers = g.pick(((False, False), (False, True), (True, False)))
+    g.add(kind(name, (x.name,), made, size, corners, centers), g.mostly(x.q))
     return True
 
 
-def _matmul(g: _Growing) -> bool:
-    x = g.last
-    if len(x.shape) < 3 or x.elements > 600:
+def _matmul(g: Growing) -> bool:
+    """With another activation, a constant, or itself."""
+    x = g.x
+    if len(x.shape) < 2 or x.elements > 600:
         return False
     name, made = g.names()
-    g.add(ir.BatchMatMul(name, (x.name, x.name), made, adjoint_y=True))
+    *batch, rows, inner = x.shape
+    if g.chance(0.25):
+        columns = g.integer(1, 8)
+        g.add(ir.BatchMatMul(name, (x.name, g.constant_like((*batch, inner, columns))), made))
+        return True
+    found = []
+    for y in g.others():
+        if len(y.shape) == len(x.shape) and y.shape[:-2] == tuple(batch) and y.elements <= 600:
+            adjoints = [(a, b) for a in (False, True) for b in (False, True)]
+            sizes = {False: inner, True: rows}
+            found += [(y.name, a, b) for a, b in adjoints if y.shape[-1 if b else -2] == sizes[a]]
+    different = [each for each in found if each[0] != x.name]
+    other, a, b = g.pick(different or found)
+    g.add(ir.BatchMatMul(name, (x.name, other), made, a, b))
     return True
 
 
-_STEPS: tuple[tuple[Callable[[_Growing], bool], float], ...] = (
+def _branch(g: Growing) -> bool:
+    """Goes on from an earlier tensor; what was last becomes an output, or joins later."""
+    g.current = g.pick(g.made)
+    return True
+
+
+_STEPS: tuple[tuple[Callable[[Growing], bool], float], ...] = (
     (_conv, 4),
     (_depthwise, 3),
     (_fully_connected, 1.5),
@@ -302,32 +293,44 @@ _STEPS: tuple[tuple[Callable[[_Growing], bool], float], ...] = (
     (_pool, 1.5),
     (_mean, 0.5),
     (_unary, 2.5),
+    (_retype, 0.7),
     (_layer_norm, 0.7),
-    (_concat, 1),
-    (_movement, 2),
+    (_concat, 1.2),
+    (_transpose, 0.6),
+    (_reshape, 0.5),
+    (_pad, 0.5),
+    (_slice, 0.5),
     (_resize, 0.7),
-    (_matmul, 0.7),
+    (_matmul, 0.9),
+    (_branch, 1.2),
 )
 
 
 def random_graph(seed: int) -> Graph:
     """A graph of 2 to 8 operators, before legalization."""
     rng = np.random.default_rng([seed, 0xED6E])
-    dtype = DType.INT16 if rng.random() < 0.2 else DType.INT8
-    g = _Growing(rng, dtype)
-    shape = (1, g.integer(1, 9), g.integer(1, 9), g.integer(1, 9))
-    g.tensors["x"] = Tensor("x", shape, dtype, g.quantization())
-    g.made.append("x")
+    g = Growing(rng)
+    dtype = DType.INT16 if g.chance(0.2) else DType.INT8
+    batch = g.integer(2, 3) if g.chance(0.15) else 1
+    shape = (batch, g.integer(1, 9), g.integer(1, 9), g.integer(1, 9))
+    for _ in range(2 if g.chance(0.25) else 1):
+        g.add_input(shape, dtype)
     weights = np.array([weight for _, weight in _STEPS])
     wanted = g.integer(2, 8)
     for _ in range(8 * wanted):
         step = _STEPS[int(rng.choice(len(_STEPS), p=weights / weights.sum()))][0]
         step(g)
-        if len(g.ops) >= wanted or g.last.elements > 4000:
+        if len(g.ops) >= wanted or g.x.elements > MOST_ELEMENTS:
             break
+    return Graph(f"random-{seed}", g.tensors, tuple(g.ops), tuple(g.inputs), _outputs(g))
+
+
+def _outputs(g: Growing) -> tuple[str, ...]:
+    """All that no operator reads; often one that some do, which must outlive them."""
     used = {name for op in g.ops for name in op.inputs}
-    outputs = tuple(op.output for op in g.ops if op.output not in used)
-    return Graph(f"random-{seed}", g.tensors, tuple(g.ops), ("x",), outputs)
+    last = tuple(op.output for op in g.ops if op.output not in used)
+    inner = [op.output for op in g.ops if op.output in used]
+    return (g.pick(inner), *last) if inner and g.chance(0.25) else last
 
 
 def random_inputs(graph: Graph, seed: int, samples: int = 2) -> list[np.ndarray]:

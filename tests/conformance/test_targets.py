@@ -14,14 +14,13 @@ import pytest
 
 from edgesmith.pipeline.errors import TargetUnsupportedError
 from edgesmith.pipeline.execution import execute_plan
-from edgesmith.pipeline.registry import Registries
 from edgesmith.targets.base import Target
 from edgesmith.targets.graph.legalizer import check, legalize
 from edgesmith.targets.graph.parity import as_searched, compare
 from edgesmith.targets.graph.reference import PROFILES, execute
 from tests.conformance.cases import Case, all_cases
+from tests.targets.installed import REGISTRY, need_tools
 
-REGISTRY = Registries.discovered().targets
 TARGETS = [REGISTRY.get(name)() for name in REGISTRY.names()]
 CASES = all_cases()
 
@@ -33,9 +32,7 @@ def name_of(item: Target | Case) -> str:
 @pytest.fixture(params=TARGETS, ids=name_of)
 def target(request: pytest.FixtureRequest) -> Target:
     found: Target = request.param
-    missing = [tool for tool in found.tools() if tool.find() is None]
-    if missing:
-        pytest.skip(f"{found.name} needs {missing[0].name}: {missing[0].install}")
+    need_tools(found)
     return found
 
 

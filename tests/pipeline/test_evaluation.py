@@ -19,6 +19,7 @@ from edgesmith.pipeline.results import AccuracyRow
 from edgesmith.pipeline.spec import Budgets, LatencyBudget
 from edgesmith.pipeline.values import BuildPlan, Command, Kind, Measurement
 from edgesmith.targets.cpu.statistics import latency_series
+from tests.reports.sample import device_result
 
 
 def test_the_wilson_interval_of_a_textbook_case() -> None:
@@ -98,6 +99,17 @@ def test_a_budget_that_cannot_be_checked_is_not_met_and_said() -> None:
         "agreement_percent",
         "latency_ms",
     ]
+
+
+def test_an_estimated_time_is_no_percentile() -> None:
+    device = device_result().device
+    assert device is not None
+    assert device.time is not None
+    budgets = Budgets(latency_ms=LatencyBudget(max=1e6, percentile="p99"))
+    checks, _ = check_budgets(budgets, Figures((), None, None, SIZE, device))
+    found = checks[0]
+    assert (found.name, found.kind, found.met) == ("time, estimated", Kind.ESTIMATED, True)
+    assert found.value == device.time.value
 
 
 def test_percentiles_lie_in_their_intervals_and_repeat() -> None:

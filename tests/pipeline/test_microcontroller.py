@@ -12,7 +12,6 @@ import safetensors.torch
 from edgesmith.pipeline.errors import ToolFailedError
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.jsonvalue import from_json
-from edgesmith.pipeline.registry import Registries
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.pipeline.values import Kind
 from edgesmith.targets.graph.legalizer import legalize
@@ -20,16 +19,14 @@ from edgesmith.targets.graph.onnx_writer import write_onnx
 from edgesmith.targets.graph.tflite_writer import write_tflite
 from tests.conformance.cases import all_cases
 from tests.pipeline.test_end_to_end import DATA, MODEL, SPEC, edgesmith, trained
+from tests.targets.installed import REGISTRY, target_of
 
-REGISTRY = Registries.discovered().targets
 CASES = {case.name: case for case in all_cases()}
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _tools() -> None:
-    for tool in REGISTRY.get("cortex-m4")().tools():
-        if tool.find() is None:
-            pytest.skip(f"cortex-m4 needs {tool.name}: {tool.install}")
+    target_of("cortex-m4")
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from edgesmith.targets.cpu_tflite_runtime import CpuTFLiteRuntime
 from edgesmith.targets.graph.agreement import require_agreement
 from edgesmith.targets.graph.edges import encode_inputs
 from tests.quantize.nets import NETS, make
+from tests.targets.installed import need_tools
 
 TARGETS: tuple[Target, ...] = (CpuLiteRT(), CpuOnnxRuntime(), CpuTFLiteRuntime())
 
@@ -72,9 +73,7 @@ def quantized(name: str) -> tuple[QuantizedModel, np.ndarray]:
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 @pytest.mark.parametrize("name", [*NETS, "flatten-late", "permute-first", "wide-classifier"])
 def test_a_network_ships_as_it_was_scored(name: str, target: Target, tmp_path: Path) -> None:
-    missing = [tool for tool in target.tools() if tool.find() is None]
-    if missing:
-        pytest.skip(f"{missing[0].name}: {missing[0].install}")
+    need_tools(target)
     model, samples = quantized(name)
     path = tmp_path / "model.onnx"
     export_qdq(model, path)

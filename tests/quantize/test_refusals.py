@@ -214,9 +214,9 @@ def test_overrides_that_match_nothing(rule: Override, says: str, fix: str) -> No
     [
         (PTQOptions(percentile=40), "percentile is 40"),
         (PTQOptions(batch_size=0), "batch_size is 0"),
-        (PTQOptions(weights="int3"), "weights is 'int3'"),  # type: ignore[arg-type]
+        (PTQOptions(weights="int9"), "weights is 'int9'"),
         (PTQOptions(ranges="max"), "ranges is 'max'"),  # type: ignore[arg-type]
-        (PTQOptions(overrides=(Override(activations="int4"),)), "activations is 'int4'"),  # type: ignore[arg-type]
+        (PTQOptions(overrides=(Override(activations="int3"),)), "activations is 'int3'"),
     ],
 )
 def test_options_out_of_range(options: PTQOptions, says: str) -> None:

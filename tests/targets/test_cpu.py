@@ -25,11 +25,20 @@ OLD_REFUSES = "requantize-int8-to-int16"
 LITERT = Runtime("litert", sys.executable)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [case for case in CASES.values() if case.name != OLD_REFUSES],
-    ids=lambda case: case.name,
-)
+def taken() -> list[Case]:
+    """Cases that TFLite files can express, but for the one that the old runtime lacks."""
+    found = []
+    for case in CASES.values():
+        try:
+            legalize(case.graph, CpuLiteRT().describe())
+        except TargetUnsupportedError:
+            continue
+        found.append(case)
+    assert len(found) > 80
+    return [case for case in found if case.name != OLD_REFUSES]
+
+
+@pytest.mark.parametrize("case", taken(), ids=lambda case: case.name)
 def test_old_and_new_runtime_get_the_same_file(case: Case) -> None:
     new, old = CpuLiteRT(), CpuTFLiteRuntime()
     legal = legalize(case.graph, new.describe())

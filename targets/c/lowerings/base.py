@@ -2,13 +2,13 @@
 
 A lowering is a function from an operator to one `Call`, for one kind of operator and
 one set of kernels. A core with special kernels tries those first; a lowering that does
-not cover an operator returns `Declined` with the reason, and the portable one, which
-covers all that a target's description admits, takes over.
+not cover an operator returns `Declined` with the reason, and the next set takes over; the
+portable one covers all that a target's description admits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -55,6 +55,13 @@ class Site:
         )
 
 
+# What a core can run, best first: one with vectors has the DSP instructions too.
+KERNELS_OF: Mapping[KernelSet, tuple[KernelSet, ...]] = {
+    KernelSet.PORTABLE: (KernelSet.PORTABLE,),
+    KernelSet.DSP: (KernelSet.DSP, KernelSet.PORTABLE),
+    KernelSet.MVE: (KernelSet.MVE, KernelSet.DSP, KernelSet.PORTABLE),
+}
+
 Lowering = Callable[[Any, Site], Call | Declined]
 F = TypeVar("F", bound=Callable[..., Call | Declined])
 
@@ -79,7 +86,7 @@ def lower_op(op: Op, site: Site) -> Call:
         TargetUnsupportedError: none does; the reasons are in the message.
     """
     reasons = []
-    for kernels in dict.fromkeys((site.kernels, KernelSet.PORTABLE)):
+    for kernels in KERNELS_OF[site.kernels]:
         lowering = _LOWERINGS.get((type(op), kernels))
         if lowering is None:
             continue

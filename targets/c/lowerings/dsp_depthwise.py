@@ -17,6 +17,13 @@ from edgesmith.targets.graph.ir import DType
 from edgesmith.targets.graph.reference import linear
 
 
+# The most scratch bytes that four planes at a time may take.
+FOUR_PLANES = 2048
+
+# Sums that the kernels in assembly keep, where a row has no more.
+SUMS = 64
+
+
 def _ceil(value: int, unit: int) -> int:
     return -(-value // unit) * unit
 
@@ -71,6 +78,11 @@ def _plane(
     return 2 * _ceil(halves, 2), (window[0] - 1) * op.dilation[0]
 
 
+def _chunk_rows(rows: int, columns: int) -> int:
+    """Output rows whose sums are kept at a time: enough that a change of loops costs little."""
+    return max(1, min(rows, SUMS // columns))
+
+
 def _strip_rows(rows: int, stride: int, reach: int, row_bytes: int, budget: int | None) -> int:
     """The most output rows whose plane fits the budget, at least one."""
     if budget is None:
@@ -106,8 +118,16 @@ def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call | Declined:
     window = (weight.shape[1], weight.shape[2])
     packed, channel_bytes = _weights(rows, weight.dtype.bits, fast)
     row_bytes, reach = _plane(op, window, source.shape[2], result.shape[2], fast)
-    strip = _strip_rows(result.shape[1], op.stride[0], reach, row_bytes, site.scratch_bytes)
+    chunk = _chunk_rows(result.shape[1], result.shape[2]) if fast else 0
+    # An odd number of columns makes a sum too many.
+    beside = 4 * (chunk * result.shape[2] + 1) if fast else 4 * window[0] * _row_pairs(op, window)
+    budget = None if site.scratch_bytes is None else site.scratch_bytes - beside
+    strip = _strip_rows(result.shape[1], op.stride[0], reach, row_bytes, budget)
     plane_rows = (strip - 1) * op.stride[0] + reach + 1
+    plane = plane_rows * row_bytes
+    width, channels = source.shape[2:4]
+    four = fast and width > 1 and channels % 4 == 0 and 4 * plane <= FOUR_PLANES
+    planes = 4 if four and site.scratch_bytes is None else 1
     fields: tuple[tuple[str, Value], ...] = (
         ("weights", Array(packed, Role.WEIGHTS)),
         ("outputs", tail.struct(1)),
@@ -131,24 +151,24 @@ def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call | Declined:
         ("strip_rows", strip),
         ("plane_rows", plane_rows),
         ("plane_bytes", row_bytes),
+        ("planes", planes),
+        ("chunk_rows", min(chunk, strip)),
     )
     kernel = "depthwise"
     if fast:
         kernel += "_3x3" if op.stride == (1, 1) else "_3x3_stride2"
     bits = weight.dtype.bits
-    unpacked = 0 if fast else 4 * window[0] * _row_pairs(op, window)
+    shared = ("depthwise", "depthwise_codes", "gather", "gather_four", "bytes")
     overlap = _overlap(op, source.shape, result.shape, strip)
     return Call(
         name=op.name,
         kind=op.kind,
         function=f"es_dsp_{kernel}_s{bits}",
-        sources=tuple(
-            f"dsp/dsp_{stem}.c" for stem in (f"{kernel}_s{bits}", "depthwise", "gather", "bytes")
-        ),
+        sources=tuple(f"dsp/dsp_{stem}.c" for stem in (f"{kernel}_s{bits}", *shared)),
         arguments=Struct("es_dsp_depthwise_args", fields),
         reads=(op.inputs[0],),
         writes=(op.output,),
-        scratch_bytes=_ceil(plane_rows * row_bytes + unpacked, 8),
+        scratch_bytes=_ceil(planes * plane + beside, 8),
         overlaps={} if overlap is None else {op.inputs[0]: overlap},
         macs=math.prod(result.shape) * window[0] * window[1],
     )

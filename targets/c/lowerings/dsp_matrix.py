@@ -68,6 +68,9 @@ NIBBLES = _Format("s4", packing.pack_matrix_s4, packing.NIBBLES, "expand_summed"
 # Weight type -> formats, the best first; the last takes everything.
 FORMATS = {DType.INT8: (BYTES, WIDE), DType.INT4: (NIBBLES, BYTES, WIDE)}
 
+# Bytes of a window row that take less time where rows are joined.
+SHORT_RUN = 8
+
 
 @dataclass(frozen=True)
 class _Kernel:
@@ -214,7 +217,65 @@ def conv2d(op: ir.Conv2D, site: Site) -> Call | Declined:
         if source[0] == 1:
             strides = (op.stride[0] * row, op.stride[1] * source[3])
             return _pointwise(op, layer, result[1:3], strides, math.prod(source))
+    if _suits_band(op, weight.shape, result):
+        return _band_convolution(op, layer, weight.shape, source, result)
     return _ring_convolution(op, layer, weight.shape, source, result)
+
+
+def _suits_band(op: ir.Conv2D, weight: tuple[int, ...], result: tuple[int, ...]) -> bool:
+    """Whether windows are best laid out as one run each: rows that are few bytes, or no words.
+
+    Where rows of outputs have an odd number of columns, the ring pairs the last one with the
+    next row's first.
+    """
+    run = weight[2] * weight[3]
+    short = run % 4 != 0 or run <= SHORT_RUN
+    return short and op.dilation == (1, 1) and weight[3] <= 4 and result[2] % 2 == 0
+
+
+def _band_convolution(
+    op: ir.Conv2D,
+    layer: _Layer,
+    weight: tuple[int, ...],
+    source: tuple[int, int, int, int],
+    result: tuple[int, int, int, int],
+) -> Call:
+    count, height, width, channels = source
+    outputs, kernel_height, kernel_width, _ = weight
+    depth = layer.rows.shape[1]
+    by_column = layer.rows.reshape(weight).transpose(0, 2, 1, 3).reshape(outputs, depth)
+    layer = replace(layer, rows=np.ascontiguousarray(by_column))
+    reach = (result[2] - 1) * op.stride[1] + kernel_width
+    columns = max(reach, op.padding.left + width)
+    # What a last window's last word, or a store of four bytes, reaches beyond.
+    band = _ceil(columns * kernel_height * channels + 3, 4)
+    words = _ceil(depth, 4) // 4
+    fields: dict[str, Value] = {
+        "zero": layer.zero,
+        "in_rows": height,
+        "in_columns": width,
+        "channels": channels,
+        "top": op.padding.top,
+        "left": op.padding.left,
+        "window_rows": kernel_height,
+        "words": words,
+        "row_stride": op.stride[0],
+        "step": op.stride[1] * kernel_height * channels,
+        "out_rows": result[1],
+        "out_columns": result[2],
+        "band_bytes": band,
+        "images": count,
+    }
+    macs = math.prod(result) * depth
+    scratch = _pair_bytes(depth) + band
+    call = _call(op, layer, _Kernel("band", layer.form), fields, scratch, macs)
+    rows, image = np.arange(result[1]), np.arange(count)[:, None]
+    written = (image * result[1] + rows + 1) * result[2] * result[3]
+    first = np.clip((rows + 1) * op.stride[0] - op.padding.top, 0, height)
+    needed = (image * height + first) * width * channels
+    needed[:, -1] = (image[:, 0] + 1) * height * width * channels
+    lead = _lead(written.reshape(-1), needed.reshape(-1), math.prod(source))
+    return replace(call, overlaps={op.inputs[0]: lead})
 
 
 def _ring_convolution(
@@ -234,7 +295,7 @@ def _ring_convolution(
     ring_bytes = max(reach, op.padding.left + width) * channels
     depth = layer.rows.shape[1]
     # Runs of other than whole words must be joined; short ones take less time so.
-    join = run % 4 != 0 or run <= 8
+    join = run % 4 != 0 or run <= SHORT_RUN
     fields: dict[str, Value] = {
         "zero": layer.zero,
         "in_rows": height,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +17,14 @@ from edgesmith.targets.c.lowerings.base import Site, lowers
 from edgesmith.targets.c.lowerings.windows import overlap
 from edgesmith.targets.c.program import Array, Call, Overlap, Role, Struct, Value
 from edgesmith.targets.graph import ir
-from edgesmith.targets.graph.ir import DType, Padding, Pair, Tensor
+from edgesmith.targets.graph.ir import DType, Padding, Pair
 from edgesmith.targets.graph.reference import kernel, linear
 from edgesmith.targets.graph.requantize import quantize_multiplier
 
 Codes = npt.NDArray[np.integer]
 Shape4 = tuple[int, int, int, int]
+
+TAP_BYTES = 8  # es_tap
 
 
 def pack_rows(codes: Codes, bits: int) -> npt.NDArray[np.int8]:
@@ -47,6 +50,37 @@ def unpack_rows(packed: npt.NDArray[np.int8], count: int, bits: int) -> npt.NDAr
     sign = 1 << (bits - 1)
     signed = (codes.astype(np.int16) ^ sign) - sign
     return signed.reshape(len(stored), -1)[:, :count].astype(np.int8)
+
+
+def pack_pairs(codes: Codes, bits: int, groups: int = 1) -> npt.NDArray[np.uint32]:
+    """Rows of codes [rows, n] below 8 bits, two neighbours of a group in a word, flat.
+
+    [groups, pairs, words]: the first row's codes plus 2^(bits - 1) fill the low half, the
+    lowest bits first, the second row's the high one.
+    """
+    per_half = 16 // bits
+    rows, count = codes.shape
+    filters, words = rows // groups, -(-count // per_half)
+    padded = np.zeros((groups, filters + filters % 2, words * per_half), np.uint32)
+    padded[:, :filters, :count] = codes.reshape(groups, filters, count) + (1 << (bits - 1))
+    parts = padded.reshape(-1, 2, words, per_half) << (np.arange(per_half, dtype=np.uint32) * bits)
+    halves = np.bitwise_or.reduce(parts, axis=3)
+    packed: npt.NDArray[np.uint32] = (halves[:, 0] | halves[:, 1] << 16).astype(np.uint32)
+    return packed.reshape(-1)
+
+
+def unpack_pairs(
+    packed: npt.NDArray[np.uint32], shape: tuple[int, int], bits: int, groups: int = 1
+) -> npt.NDArray[np.int8]:
+    """The inverse of `pack_pairs`: codes of `shape` [rows, count]."""
+    per_half = 16 // bits
+    rows, count = shape
+    words = packed.reshape(-1, 1, -(-count // per_half), 1)
+    lanes = np.arange(2, dtype=np.uint32).reshape(2, 1, 1) * 16
+    shifts = lanes + np.arange(per_half, dtype=np.uint32) * bits
+    codes = ((words >> shifts) & ((1 << bits) - 1)).astype(np.int8) - (1 << (bits - 1))
+    of_group = codes.reshape(groups, -1, words.shape[2] * per_half)
+    return of_group[:, : rows // groups, :count].reshape(rows, count).astype(np.int8)
 
 
 def reference_call(op: ir.Op, site: Site) -> kernel.Call:
@@ -85,7 +119,9 @@ class Window:
         fields += [("pad_top", self.padding.top), ("pad_left", self.padding.left)]
         return Struct("es_window", tuple(fields))
 
-    def overlap(self, element_bytes: int, *, buffered: bool) -> Overlap:
+    def overlap(
+        self, element_bytes: int, *, buffered: bool = False, delay: int | None = None
+    ) -> Overlap:
         return overlap(
             self.source,
             self.result,
@@ -93,6 +129,7 @@ class Window:
             self.padding,
             element_bytes=element_bytes,
             buffered=buffered,
+            delay=delay,
         )
 
 
@@ -116,10 +153,55 @@ def _activation(op: ir.Op) -> ir.Activation:
     return found
 
 
-def _call(
-    op: ir.Op, site: Site, window: Window, rows: Codes, channel_axis: int, fold: Codes | None
-) -> tuple[Struct, DType, linear.Tail]:
-    """Arguments that convolution and depthwise convolution share."""
+@dataclass(frozen=True, eq=False)
+class _Matrix:
+    """What convolution and depthwise convolution share; `weights` have one row per channel."""
+
+    op: ir.Op
+    window: Window
+    weights: Codes
+    bits: int
+    dtype: DType
+    zero: int
+    tail: linear.Tail
+    bias: npt.NDArray[np.int64]
+
+    @property
+    def item(self) -> int:
+        return self.dtype.bits // 8
+
+    def bias_array(self, bias: npt.NDArray[np.int64]) -> Array:
+        held = bias.astype(np.int32) if self.dtype is DType.INT8 else bias
+        return Array(held, Role.BIAS, alignment=held.itemsize)
+
+    def folded(self) -> npt.NDArray[np.int64]:
+        """The bias with the input's zero point, for windows that meet all weights."""
+        folded: npt.NDArray[np.int64] = self.weights.astype(np.int64).sum(axis=1) * -self.zero
+        return folded + self.bias
+
+    def narrow(self) -> dict[str, Value]:
+        return {} if self.dtype is DType.INT8 else {"narrow": int(not self.tail.wide)}
+
+    def struct(self, type_name: str, weights: Array, **more: Value) -> Struct:
+        shared: dict[str, Value] = {"window": self.window.struct()}
+        shared |= {"tail": _tail_struct(self.tail), "weights": weights}
+        return Struct(type_name, (*shared.items(), *more.items()))
+
+    def call(self, function: str, source: str, arguments: Struct, **fields: Any) -> Call:
+        return Call(
+            name=self.op.name,
+            kind=self.op.kind,
+            function=function,
+            sources=(f"portable/matrix_{source}.c",),
+            arguments=arguments,
+            reads=(self.op.inputs[0],),
+            writes=(self.op.output,),
+            macs=math.prod(self.window.result) * self.weights.shape[1],
+            **fields,
+        )
+
+
+def _matrix(op: ir.Op, site: Site, window: Window, channel_axis: int) -> _Matrix:
     reference = reference_call(op, site)
     weight, source = reference.tensor(1), reference.tensor(0)
     reference.integer_activations(0)
@@ -127,56 +209,41 @@ def _call(
     channels = weight.shape[channel_axis]
     scales = linear.weight_scales(reference, weight, channels)
     tail = linear.make_tail(reference, _activation(op), scales, channels)
-    zero = source.q.scalar[1]
-    bias = np.broadcast_to(tail.bias, (channels,))
-    if fold is not None:
-        bias = bias - zero * fold
-    narrow = source.dtype is DType.INT8
-    held = bias.astype(np.int32) if narrow else bias.astype(np.int64)
-    bits = weight.dtype.bits
-    fields: list[tuple[str, Value]] = [
-        ("window", window.struct()),
-        ("tail", _tail_struct(tail)),
-        ("weights", Array(pack_rows(rows, bits), Role.WEIGHTS)),
-        ("bias", Array(held, Role.BIAS, alignment=held.itemsize)),
-        ("weight_bits", bits),
-    ]
-    return Struct("", tuple(fields)), source.dtype, tail
-
-
-def _extended(shared: Struct, type_name: str, **more: Value) -> Struct:
-    return Struct(type_name, (*shared.fields, *more.items()))
-
-
-def _width(dtype: DType) -> str:
-    return f"s{dtype.bits}"
-
-
-def _convolution(
-    op: ir.Op, site: Site, window: Window, weight: Tensor, groups: int, macs: int
-) -> Call:
     assert weight.data is not None
-    rows = weight.data.astype(np.int8).reshape(weight.shape[0], -1)
-    folded = rows.astype(np.int64).sum(axis=1)
-    shared, dtype, tail = _call(op, site, window, rows, 0, folded)
-    zero = site.tensor(op.inputs[0]).q.scalar[1]
-    name = f"es_conv_{_width(dtype)}"
-    more: dict[str, Value] = {"groups": groups, "in_zero": zero}
-    if dtype is DType.INT16:
-        more["narrow"] = int(not tail.wide)
-    item = dtype.bits // 8
-    patch = window.kernel[0] * window.kernel[1] * window.source[3] * item
-    return Call(
-        name=op.name,
-        kind=op.kind,
-        function=f"{name}_pointwise" if window.pointwise else name,
-        sources=(f"portable/matrix_conv_{_width(dtype)}.c",),
-        arguments=_extended(shared, f"{name}_args", **more),
-        reads=(op.inputs[0],),
-        writes=(op.output,),
-        scratch_bytes=0 if window.pointwise else patch,
-        overlaps={op.inputs[0]: window.overlap(item, buffered=not window.pointwise)},
-        macs=macs,
+    rows = np.moveaxis(weight.data.astype(np.int8), channel_axis, 0).reshape(channels, -1)
+    bias = np.broadcast_to(tail.bias, (channels,)).astype(np.int64)
+    zero = source.q.scalar[1]
+    return _Matrix(op, window, rows, weight.dtype.bits, source.dtype, zero, tail, bias)
+
+
+def _convolution(op: ir.Op, site: Site, window: Window, groups: int = 1) -> Call:
+    matrix = _matrix(op, site, window, 0)
+    low = matrix.bits < 8
+    name = f"es_conv_{'low_' if low else ''}s{matrix.dtype.bits}"
+    outputs, row = matrix.weights.shape
+    packed = pack_pairs(matrix.weights, matrix.bits, groups) if low else matrix.weights.reshape(-1)
+    arguments = matrix.struct(
+        f"{name}_args",
+        Array(packed, Role.WEIGHTS),
+        bias=matrix.bias_array(matrix.folded()),
+        groups=groups,
+        depth=window.source[3] // groups,
+        filters=outputs // groups,
+        row=row,
+        in_zero=matrix.zero,
+        **matrix.narrow(),
+        **({"weight_bits": matrix.bits} if low else {}),
+    )
+    suffix, delay, codes = "", 1, groups * row
+    if window.pointwise and groups == 1:
+        one = math.prod(window.result[:3]) == 1
+        suffix, delay, codes = ("_fully_connected", 0, 0) if one else ("_pointwise", 1, outputs)
+    return matrix.call(
+        f"{name}{suffix}",
+        name.removeprefix("es_"),
+        arguments,
+        scratch_bytes=codes * matrix.item,
+        overlaps={op.inputs[0]: window.overlap(matrix.item, delay=delay)},
     )
 
 
@@ -198,45 +265,55 @@ def conv2d(op: ir.Conv2D, site: Site) -> Call:
         op.dilation,
         op.padding,
     )
-    macs = math.prod(result) * math.prod(weight.shape[1:])
-    return _convolution(op, site, window, weight, op.groups, macs)
+    return _convolution(op, site, window, op.groups)
 
 
 @lowers(ir.FullyConnected)
 def fully_connected(op: ir.FullyConnected, site: Site) -> Call:
     """Every row of the input is one position of a 1x1 convolution."""
-    weight = site.tensor(op.inputs[1])
-    outputs, depth = weight.shape
+    outputs, depth = site.tensor(op.inputs[1]).shape
     rows = site.tensor(op.inputs[0]).elements // depth
-    window = Window((1, 1, rows, depth), (1, 1, rows, outputs))
-    return _convolution(op, site, window, weight, 1, rows * outputs * depth)
+    return _convolution(op, site, Window((1, 1, rows, depth), (1, 1, rows, outputs)))
+
+
+def _delay(window: Window, limit: int) -> int:
+    """Positions that outputs wait, at most `limit`: the fewest after which they fit in place.
+
+    A waiting position costs its own bytes and gains as many in overlap, which adds up along
+    a chain of operators as scratch does not.
+    """
+    return next(
+        (held for held in range(1, limit) if window.overlap(1, delay=held).distance <= 0), limit
+    )
 
 
 @lowers(ir.DepthwiseConv2D)
 def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call:
     """Depthwise convolution with any channel multiplier."""
     weight = site.tensor(op.inputs[1])
-    assert weight.data is not None
     source, result = site.tensor(op.inputs[0]).shape, site.tensor(op.output).shape
     kernel_size = (weight.shape[1], weight.shape[2])
     window = Window(shape4(source), shape4(result), kernel_size, op.stride, op.dilation, op.padding)
-    rows = weight.data.astype(np.int8).reshape(-1, weight.shape[3])
-    shared, dtype, tail = _call(op, site, window, rows, 3, None)
-    more: dict[str, Value] = {
-        "multiplier": op.multiplier,
-        "in_zero": site.tensor(op.inputs[0]).q.scalar[1],
-    }
-    if dtype is DType.INT16:
-        more["narrow"] = int(not tail.wide)
-    name = f"es_depthwise_{_width(dtype)}"
-    return Call(
-        name=op.name,
-        kind=op.kind,
-        function=name,
-        sources=(f"portable/matrix_depthwise_{_width(dtype)}.c",),
-        arguments=_extended(shared, f"{name}_args", **more),
-        reads=(op.inputs[0],),
-        writes=(op.output,),
-        overlaps={op.inputs[0]: window.overlap(dtype.bits // 8, buffered=False)},
-        macs=math.prod(result) * math.prod(kernel_size),
+    matrix = _matrix(op, site, window, 3)
+    channels, taps = matrix.weights.shape
+    fixed = TAP_BYTES * taps + (channels * taps if matrix.bits < 8 else 0)
+    slot = channels * matrix.item
+    # Past a line and a position nothing is gained.
+    most = (op.dilation[0] * (kernel_size[0] - 1)) * result[2] + kernel_size[1] + 1
+    if site.scratch_bytes is not None:
+        most = min(most, (site.scratch_bytes - fixed) // slot)
+    delay = _delay(window, max(most, 1))
+    name = f"es_depthwise_s{matrix.dtype.bits}"
+    more: dict[str, Value] = {"bias": matrix.bias_array(matrix.bias)}
+    if matrix.dtype is DType.INT8:
+        more["folded"] = matrix.bias_array(matrix.folded())
+    more |= {"weight_bits": matrix.bits, "multiplier": op.multiplier}
+    more |= {"in_zero": matrix.zero, "delay": delay, **matrix.narrow()}
+    packed = Array(pack_rows(matrix.weights.T, matrix.bits), Role.WEIGHTS)
+    return matrix.call(
+        name,
+        name.removeprefix("es_"),
+        matrix.struct(f"{name}_args", packed, **more),
+        scratch_bytes=fixed + delay * slot,
+        overlaps={op.inputs[0]: window.overlap(matrix.item, delay=delay)},
     )

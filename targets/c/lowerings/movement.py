@@ -18,7 +18,7 @@ from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import DType, Op
 
 AXES = 4  # of runs; picked elements have one more
-SLOTS = 8  # operands of a concatenation
+SLOTS = 8  # operands of one concatenation
 SHORTEST_RUN = 5  # elements; below, a call of memcpy costs more than it saves
 COPY_RUNS = "portable/copy_runs.c"
 
@@ -76,6 +76,12 @@ def transpose(op: ir.Transpose, site: Site) -> Call:
     return _gather(op, site, tuple(steps[axis] for axis in op.permutation), 0)
 
 
+@lowers(ir.Reshape)
+def reshape(op: ir.Reshape, site: Site) -> Call:
+    """A copy: for a constant that is a graph output; elsewhere a reshape is a view."""
+    return _gather(op, site, dense_steps(site.tensor(op.output).shape), 0)
+
+
 @lowers(ir.StridedSlice)
 def strided_slice(op: ir.StridedSlice, site: Site) -> Call:
     """The same walk with a start."""
@@ -122,8 +128,8 @@ def _single_runs(
 def concat(op: ir.Concat, site: Site) -> Call:
     """Runs of all operands, side by side."""
     item = _item(op, site)
-    if len(op.inputs) > SLOTS:
-        raise site.unsupported(op, f"joins {len(op.inputs)} operands, at most {SLOTS}")
+    if len(op.inputs) > SLOTS:  # `prepare` has split it, where a whole graph is lowered
+        raise site.unsupported(op, f"joins {len(op.inputs)} operands at once, at most {SLOTS}")
     result = site.tensor(op.output).shape
     axis = op.axis % len(result)
     runs = [math.prod(site.tensor(name).shape[axis:]) * item for name in op.inputs]

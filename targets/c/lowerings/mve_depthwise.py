@@ -126,7 +126,7 @@ def _taps_call(op: ir.Op, layer: Layer, window: Window) -> Call:
         writes=(op.output,),
         scratch_bytes=padding_bytes + 4 * taps + (2 * packed.size if layer.bits == 4 else 0),
         # One vector holds all channels of a position: they are read before any is written.
-        overlaps={op.inputs[0]: window.overlap(1, buffered=channels <= layout.LANES)},
+        overlaps={op.inputs[0]: window.overlap(1, delay=int(channels <= layout.LANES))},
         macs=math.prod(window.result) * taps,
     )
 

@@ -53,8 +53,8 @@ class Shortfall:
             f"({share:.0f} %) more than the {self.ram_bytes:,} there are"
         )
         where = (
-            f"the peak is {self.kind} {shown(self.call)!r} (layer {self.position} of {self.calls}): "
-            f"{self.peak_bytes:,} bytes at once"
+            f"the peak is {self.kind} {shown(self.call)!r} (layer {self.position} of "
+            f"{self.calls}): {self.peak_bytes:,} bytes at once"
         )
         tensors = (f"  {item.bytes:>9,} bytes  {shown(item.name)}" for item in self.live)
         return (head, where, *tensors, *self.advice)
@@ -65,11 +65,13 @@ def explain(
     plan: MemoryPlan,
     ram_bytes: int,
     tried: Mapping[tuple[int, int], int] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Shortfall | None:
     """What keeps a plan from fitting; None where it fits or nothing is called.
 
     Args:
         tried: `BudgetPlan.tried`, where bands were tried.
+        shapes: of tensors, NHWC where they are images; without, advice names no axes.
     """
     excess = plan.arena_bytes - ram_bytes
     if excess <= 0 or not program.calls:
@@ -94,7 +96,11 @@ def explain(
         calls=len(program.calls),
         peak_bytes=bounds[position],
         live=live,
-        advice=(*_bands(tried), *_advice(program, plan, ram_bytes, position, live)),
+        advice=(
+            *_bands(tried),
+            *_advice(program, plan, ram_bytes, position, live),
+            _smaller(plan, ram_bytes, live, shapes or {}),
+        ),
     )
 
 
@@ -114,14 +120,32 @@ def _advice(
     if held:
         names = ", ".join(repr(shown(item.name)) for item in held[:3])
         found.append(f"{names} only wait for a later layer: a shorter skip connection frees them")
-    if call.reads and not set(call.reads) & set(call.overlaps):
-        found.append("the memory-first plan lets operators write over their inputs where they can")
-    scale = (ram_bytes / plan.arena_bytes) ** 0.5
-    found.append(
-        f"an input of {100 * scale:.0f} % of the height and width, or {100 * scale**2:.0f} % of "
-        "the channels at the peak, needs about the RAM there is"
-    )
     return found
+
+
+def _smaller(
+    plan: MemoryPlan,
+    ram_bytes: int,
+    live: tuple[LiveTensor, ...],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> str:
+    """What size would do, on the axes that the largest tensor at the peak has."""
+    share = ram_bytes / plan.arena_bytes
+    shape = next((shapes[item.name] for item in live if item.name in shapes), ())
+    sides = [side for side in shape[1:-1] if side > 1]
+    rest = "needs about the RAM there is"
+    if len(sides) > 1:
+        return (
+            f"an input of {100 * share**0.5:.0f} % of the height and width, or "
+            f"{100 * share:.0f} % of the channels at the peak, {rest}"
+        )
+    if sides:
+        return (
+            f"an input of {100 * share:.0f} % of the length, or as large a share of the channels "
+            f"at the peak, {rest}"
+        )
+    what = "features" if shape else "bytes"
+    return f"a network with {100 * share:.0f} % of the {what} at the peak {rest}"
 
 
 def _bands(tried: Mapping[tuple[int, int], int] | None) -> tuple[str, ...]:
@@ -132,7 +156,7 @@ def _bands(tried: Mapping[tuple[int, int], int] | None) -> tuple[str, ...]:
     if not banded:
         return ("no first stage of this graph can run in bands",)
     (stage, bands), size = min(banded.items(), key=lambda item: (item[1], item[0]))
+    operators = "operator" if stage == 1 else f"{stage} operators"
     return (
-        f"the least arena found in bands is {size:,} bytes, the first {stage} operators in "
-        f"{bands} bands",
+        f"the least arena found in bands is {size:,} bytes, the first {operators} in {bands} bands",
     )

@@ -16,6 +16,7 @@ from edgesmith.pipeline.errors import StageError
 from edgesmith.targets.c.program import Call, Program, Storage, View
 
 SCRATCH_ALIGNMENT = 8
+UNIT_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class LiveRange:
 
 @dataclass(frozen=True)
 class Buffer:
-    """What the planner places: a storage, or the scratch of one call ("call name#scratch")."""
+    """What the planner places: a storage, or the scratch of one call (`scratch_name`)."""
 
     name: str
     bytes: int
@@ -73,8 +74,8 @@ class Buffer:
 
 
 def scratch_name(call: Call) -> str:
-    """The name of a call's scratch in a plan."""
-    return f"{call.name}#scratch"
+    """The name of a call's scratch in a plan, which no tensor of a sane model has."""
+    return f"{call.name}{UNIT_SEPARATOR}scratch"
 
 
 def arena_reads(program: Program, call: Call) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 Unsigned codes become signed by subtracting half their range from codes and zero
 point, which changes no real value: uint8 with zero point 128 is int8 with 0.
 A Clip on codes narrows the format: Brevitas writes int4 as int8 clipped to
-[-7, 7] or [-8, 7].
+[-7, 7] or [-8, 7]. Weights become int4 or int2 then. Activations keep the type of
+their codes, and a clamp of their own: no kernel has narrower ones.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _format(site: Site, parameters: _Parameters) -> Format:
         )
     if parameters.kind.endswith(("32", "64")):
         site.refuse(f"quantizes an activation to {parameters.kind}", "use int8 or int16")
-    dtype, shift = _storage(parameters.kind, parameters.bounds)
+    dtype, shift = _storage(parameters.kind, None)
     zero = int(parameters.zero_point[0]) - shift
     if not dtype.qmin <= zero <= dtype.qmax:
         site.broken(f"has zero point {zero + shift}, which {parameters.kind} codes do not reach")
@@ -238,25 +239,16 @@ def clip_codes(site: Site, value: Value, low: Array | None, high: Array | None) 
 
 
 def _narrowed(site: Site, value: Activation, form: Format, bounds: Bounds) -> Activation:
-    """Give the FakeQuantize that made these codes the narrower format.
-
-    Where the zero point does not fit the narrow type, the type stays and the
-    bounds become a clamp.
-    """
+    """Give the FakeQuantize that made these codes the bounds of the narrower format."""
     importer = site.importer
     position = importer.positions[value.tensor]
     made = importer.ops[position]
     assert isinstance(made, FakeQuantize)
     assert value.code_type is not None
     shift = (1 << (form.dtype.bits - 1)) if value.code_type.startswith("u") else 0
-    dtype, narrow_shift = _storage(value.code_type, bounds)
-    zero = form.zero_point + shift - narrow_shift
-    low, high = bounds[0] - narrow_shift, bounds[1] - narrow_shift
-    if not dtype.qmin <= zero <= dtype.qmax:
-        dtype, zero = form.dtype, form.zero_point
-        low, high = bounds[0] - shift, bounds[1] - shift
-    narrowest = None if low <= dtype.qmin and dtype.qmax <= high else (low, high)
-    narrow = Format(dtype, form.scale, zero, narrowest)
+    low, high = bounds[0] - shift, bounds[1] - shift
+    inside = low <= form.dtype.qmin and form.dtype.qmax <= high
+    narrow = replace(form, bounds=None if inside else (low, high))
     importer.ops[position] = replace(made, format=narrow)
     return replace(value, format=narrow)
 

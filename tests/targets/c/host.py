@@ -11,15 +11,15 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edgesmith.targets.c.program import Array, Call, Struct, Value
+from edgesmith.targets.c.layout import Layout
+from edgesmith.targets.c.program import Call
 
 KERNELS = Path(__file__).parents[3] / "targets" / "c" / "kernels"
 INCLUDE = KERNELS / "include"
@@ -32,105 +32,8 @@ GUARD_CODE = 0xA5  # what results and scratch hold before a call
 
 Codes = npt.NDArray[np.generic]
 
-_STRUCT = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_DEFINE = re.compile(r"#define (\w+) (\d+)$", re.MULTILINE)
-_DECLARATION = re.compile(r"(?:const )?(\w+) (.+)", re.DOTALL)
-_NAME = re.compile(r"(\*?)(?:const )?(\w+)(?:\[([\w +]+)\])?")
-_INTEGER = re.compile(r"(u?)int(8|16|32|64)_t")
-
-
-@dataclass(frozen=True)
-class _Field:
-    name: str
-    type_name: str
-    pointer: bool
-    count: int | None
-
-
-@cache
-def _headers() -> str:
-    return _COMMENT.sub("", "\n".join(p.read_text() for p in sorted(INCLUDE.glob("es_*.h"))))
-
-
-@cache
-def fields_of(type_name: str) -> tuple[_Field, ...]:
-    """The fields of a struct of the kernels' headers."""
-    bodies = {name: body for body, name in _STRUCT.findall(_headers())}
-    sizes = {name: int(value) for name, value in _DEFINE.findall(_headers())}
-    return tuple(_fields(bodies[type_name], sizes))
-
-
-@dataclass
-class Layout:
-    """Structs as bytes, for pointers of `pointer_bytes`."""
-
-    pointer_bytes: int = 8
-    blob: bytearray = field(default_factory=bytearray)
-    pointers: list[tuple[int, bytes]] = field(default_factory=list)
-
-    def alignment(self, entry: _Field) -> int:
-        if entry.pointer:
-            return self.pointer_bytes
-        integer = _INTEGER.fullmatch(entry.type_name)
-        if integer:
-            return int(integer[2]) // 8
-        return max(self.alignment(inner) for inner in fields_of(entry.type_name))
-
-    def size(self, entry: _Field) -> int:
-        integer = _INTEGER.fullmatch(entry.type_name)
-        if entry.pointer or integer:
-            return self.alignment(entry) * (entry.count or 1)
-        return self.struct_size(entry.type_name) * (entry.count or 1)
-
-    def struct_size(self, type_name: str) -> int:
-        end = 0
-        for entry in fields_of(type_name):
-            end += -end % self.alignment(entry) + self.size(entry)
-        return end + -end % max(self.alignment(entry) for entry in fields_of(type_name))
-
-    def write(self, value: Struct) -> None:
-        """Append a struct; arrays are noted in `pointers` with the offset of their address."""
-        expected = fields_of(value.type_name)
-        assert [entry.name for entry in expected] == [name for name, _ in value.fields], value
-        start = len(self.blob)
-        for entry, (_, content) in zip(expected, value.fields, strict=True):
-            self.blob += bytes(-len(self.blob) % self.alignment(entry))
-            self._write_field(entry, content)
-        self.blob += bytes(start + self.struct_size(value.type_name) - len(self.blob))
-
-    def _write_field(self, entry: _Field, content: Value) -> None:
-        if isinstance(content, Array):
-            assert entry.pointer
-            assert f"{content.data.dtype.name}_t" == entry.type_name, entry
-            self.pointers.append((len(self.blob), content.data.tobytes()))
-            self.blob += bytes(self.pointer_bytes)
-        elif isinstance(content, Struct):
-            assert content.type_name == entry.type_name, entry
-            self.write(content)
-        elif isinstance(content, Sequence):
-            assert entry.count == len(content), entry
-            for each in content:
-                self._write_field(_Field(entry.name, entry.type_name, False, None), each)
-        else:
-            integer = _INTEGER.fullmatch(entry.type_name)
-            assert integer, entry
-            self.blob += int(content).to_bytes(
-                int(integer[2]) // 8, "little", signed=not integer[1]
-            )
-
-
-def _fields(body: str, sizes: Mapping[str, int]) -> Iterator[_Field]:
-    for declaration in filter(None, (part.strip() for part in body.split(";"))):
-        matched = _DECLARATION.fullmatch(declaration)
-        assert matched, declaration
-        for item in matched[2].split(","):
-            name = _NAME.fullmatch(item.strip())
-            assert name, declaration
-            count = name[3] and sum(
-                int(sizes.get(part.strip(), part)) for part in name[3].split("+")
-            )
-            yield _Field(name[2], matched[1], bool(name[1]), count or None)
+# Templates of whole kernels are given their names.
+_KERNEL = re.compile(r"^(?:void |#define ES_KERNEL )(es_\w+)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +55,8 @@ def encode(requests: Sequence[Request], functions: Sequence[str], pointer_bytes:
         layout.write(request.call.arguments)
         header = [functions.index(request.call.function), len(layout.blob), len(layout.pointers)]
         parts += [_words(*header), bytes(layout.blob)]
-        for offset, data in layout.pointers:
-            parts += [_words(offset, len(data)), data]
+        for offset, array in layout.pointers:
+            parts += [_words(offset, array.data.nbytes), array.data.tobytes()]
         parts.append(_words(len(request.reads)))
         names = request.call.reads
         for name, codes in zip(names, request.reads, strict=True):
@@ -299,7 +202,7 @@ class Kernels:
     def __init__(self, sources: Sequence[str], folder: Path) -> None:
         paths = [KERNELS / source for source in sources]
         text = "\n".join(path.read_text() for path in paths)
-        self.functions = sorted(set(re.findall(r"^void (es_\w+)\(", text, re.MULTILINE)))
+        self.functions = sorted(set(_KERNEL.findall(text)))
         main = folder / "main.c"
         main.write_text(main_text(self.functions))
         self.program = folder / "kernels"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.targets.c.program import Program
@@ -17,6 +16,7 @@ from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import Activation, DType, Graph, Op, Padding, Quantization, Tensor
 from edgesmith.targets.graph.reference import PROFILES, execute
 from edgesmith.targets.graph.shapes import infer
+from tests.targets.installed import need_tools
 
 CHANNELS = (1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 19, 32, 33)
 ACTIVATIONS = (Activation.NONE, Activation.RELU, Activation.RELU6)
@@ -174,9 +174,7 @@ def check_exact(
     """Build for Cortex-M55, run, and compare every byte with the reference executor."""
     target = CortexM55.with_options("cortex-m55", {"plan": plan})()
     assert isinstance(target, CortexM55)
-    for tool in target.tools():
-        if tool.find() is None:
-            pytest.skip(f"needs {tool.name}: {tool.install}")
+    need_tools(target)
     products = execute_plan(target.build(graph), folder)
     found = target.run(products, inputs)
     wanted = execute(graph, inputs, PROFILES["tflite-micro"])

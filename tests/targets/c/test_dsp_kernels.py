@@ -24,28 +24,29 @@ AROUND = Padding(1, 1, 1, 1)
 AFTER = Padding(0, 1, 0, 1)
 
 # Layers of the MLPerf Tiny networks, and the instructions per multiply-accumulate to stay below.
+# Matrix loops have more of them than they might, for they take fewer cycles so.
 LAYERS = {
-    "1x1, 64 to 64": (Spec("conv", (1, 25, 5, 64), 64), 0.95),
-    "1x1, 128 to 128": (Spec("conv", (1, 6, 6, 128), 128), 0.87),
+    "1x1, 64 to 64": (Spec("conv", (1, 25, 5, 64), 64), 1.06),
+    "1x1, 128 to 128": (Spec("conv", (1, 6, 6, 128), 128), 0.98),
     "1x1, 64 to 64, unclamped": (
         Spec("conv", (1, 25, 5, 64), 64, activation=Activation.NONE, zeros=(-128, 5)),
-        0.97,
+        1.08,
     ),
-    "3x3, 16 to 16": (Spec("conv", (1, 32, 32, 16), 16, (3, 3), padding=AROUND), 0.94),
-    "3x3, 64 to 64": (Spec("conv", (1, 8, 8, 64), 64, (3, 3), padding=AROUND), 0.82),
+    "3x3, 16 to 16": (Spec("conv", (1, 32, 32, 16), 16, (3, 3), padding=AROUND), 1.05),
+    "3x3, 64 to 64": (Spec("conv", (1, 8, 8, 64), 64, (3, 3), padding=AROUND), 0.94),
     "3x3, 3 to 8, stride 2": (
         Spec("conv", (1, 96, 96, 3), 8, (3, 3), (2, 2), padding=AFTER),
-        1.68,
+        1.62,
     ),
     "10x4, 1 to 64, stride 2": (
         Spec("conv", (1, 49, 10, 1), 64, (10, 4), (2, 2), padding=Padding(4, 5, 1, 1)),
-        1.15,
+        1.24,
     ),
     "depthwise, 24x24": (Spec("depthwise", (1, 24, 24, 32), 0, (3, 3), padding=AROUND), 2.1),
-    "depthwise, 25x5": (Spec("depthwise", (1, 25, 5, 64), 0, (3, 3), padding=AROUND), 2.5),
+    "depthwise, 25x5": (Spec("depthwise", (1, 25, 5, 64), 0, (3, 3), padding=AROUND), 2.68),
     "depthwise, stride 2": (
         Spec("depthwise", (1, 24, 24, 32), 0, (3, 3), (2, 2), padding=AFTER),
-        3.65,
+        3.42,
     ),
     "depthwise 5x5": (
         Spec("depthwise", (1, 12, 12, 16), 0, (5, 5), padding=Padding(2, 2, 2, 2)),
@@ -192,7 +193,8 @@ def test_a_budget_bounds_the_plane(tmp_path: Path) -> None:
     whole, strips = taken(spec, random), taken(spec, random, 1000)
     assert whole is not None
     assert strips is not None
-    assert whole.call.scratch_bytes == 50 * 50 * 2
+    sums = 4 * (48 + 1)
+    assert whole.call.scratch_bytes == -(-(50 * 50 * 2 + sums) // 8) * 8
     assert strips.call.scratch_bytes <= 1000
     assert_right([whole, strips], tmp_path)
 

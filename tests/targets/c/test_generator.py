@@ -16,7 +16,7 @@ from edgesmith.pipeline.registry import Registries
 from edgesmith.targets.c.compiler import Compiled, CompileOptions, compile_graph
 from edgesmith.targets.c.program import KernelSet
 from edgesmith.targets.c_host import CHost
-from edgesmith.targets.graph.ir import Graph
+from edgesmith.targets.graph.ir import Add, DType, Graph, Quantization, Tensor
 from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.reference import PROFILES, execute
 from tests.conformance.cases import all_cases
@@ -260,3 +260,50 @@ def test_vectors_check_a_device(wrong: bool, tmp_path: Path) -> None:
     compiles("gcc", *STRICT, "check.c", *library_sources, "-o", "check", cwd=tmp_path)
     done = subprocess.run([str(tmp_path / "check")], check=False)
     assert done.returncode == int(wrong)
+
+
+@pytest.mark.parametrize("name", ["c-host", "cortex-m4", "cortex-m55"])
+def test_the_readme_builds_the_folder(name: str, tmp_path: Path) -> None:
+    """The command and the C of the README, as they stand there."""
+    plan = Registries.discovered().targets.get(name)().build(graph_of(SEED))
+    for path, data in plan.files.items():
+        if "/" not in path:
+            (tmp_path / path).write_bytes(data)
+    readme = (tmp_path / "README.md").read_text()
+    shown = re.search(r"^```c\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    command = re.search(r"Build: `([^`]+)`", readme)
+    assert shown is not None
+    assert command is not None
+    (tmp_path / "caller.c").write_text(shown[1])
+    words = command[1].split()
+    assert words[-1] == "*.c"
+    compiles(*words[:-1], *(Path(path).name for path in sources(tmp_path)), cwd=tmp_path)
+
+
+FEEDBACK = """
+#include <string.h>
+#include "model.h"
+int main(void)
+{
+    static unsigned char other[MODEL_INPUT_1_BYTES];
+    const void *own[] = {model_input(0), model_input(1)};
+    const void *fed[] = {model_input(0), model_output(0)};
+    const void *copied[] = {model_input(0), other};
+    void *outputs[] = {model_output(0)};
+    if (model_invoke(own, outputs) != 0) return 1;
+    if (model_invoke(fed, outputs) != 1) return 2;
+    memcpy(other, model_output(0), sizeof other);
+    return model_invoke(copied, outputs) == 0 ? 0 : 3;
+}
+"""
+
+
+def test_an_output_is_not_taken_as_an_input(tmp_path: Path) -> None:
+    """Copying another input would overwrite it in the arena: refused, not computed wrongly."""
+    quantization = Quantization.per_tensor(0.1, 0)
+    tensors = {name: Tensor(name, (1, 8), DType.INT8, quantization) for name in ("x", "h", "y")}
+    graph = Graph("cell", tensors, (Add("add", ("x", "h"), ("y",)),), ("x", "h"), ("y",))
+    write(compile_graph(graph, CompileOptions(KernelSet.PORTABLE)), tmp_path)
+    (tmp_path / "main.c").write_text(FEEDBACK)
+    compiles("gcc", *STRICT, *sources(tmp_path), "-o", "main", cwd=tmp_path)
+    assert subprocess.run([str(tmp_path / "main")], check=False).returncode == 0

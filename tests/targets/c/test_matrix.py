@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesmith.targets.c.lowerings.matrix import pack_rows, unpack_rows
+from edgesmith.targets.c.lowerings.matrix import pack_pairs, pack_rows, unpack_pairs, unpack_rows
 from edgesmith.targets.c.lowerings.windows import overlap
 from edgesmith.targets.graph.ir import Padding
 from edgesmith.targets.graph.padding import output_size
@@ -27,6 +27,24 @@ def test_unpacking_inverts_packing(bits: int, rows: int, count: int, seed: int) 
     assert np.array_equal(unpack_rows(packed, count, bits), codes)
 
 
+@given(
+    st.sampled_from([4, 2]),
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.integers(1, 33),
+    st.integers(0, 2**31),
+)
+def test_unpacking_inverts_packing_in_pairs(
+    bits: int, groups: int, filters: int, count: int, seed: int
+) -> None:
+    limit = 1 << (bits - 1)
+    shape = groups * filters, count
+    codes = np.random.default_rng(seed).integers(-limit, limit, shape).astype(np.int8)
+    packed = pack_pairs(codes, bits, groups)
+    assert packed.size == groups * -(-filters // 2) * -(-count * bits // 16)
+    assert np.array_equal(unpack_pairs(packed, shape, bits, groups), codes)
+
+
 @given(st.data())
 def test_an_overlapping_output_never_reaches_needed_input(data: st.DataObject) -> None:
     """Simulated byte by byte: the stated distance is safe, and one less is not."""
@@ -38,20 +56,21 @@ def test_an_overlapping_output_never_reaches_needed_input(data: st.DataObject) -
     size = output_size((height, width), kernel, stride, padding, (1, 1))
     if min(size) < 1:
         return
-    per_step, buffered = data.draw(st.integers(1, 3)), data.draw(st.booleans())
+    per_step, delay = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 9))
     found = overlap(
         (1, height, width, channels),
         (1, *size, filters),
         stride,
         padding,
         positions_per_step=per_step,
-        buffered=buffered,
+        delay=delay,
     )
     assert not found.exact
 
     def safe(distance: int) -> bool:
         """Whether running with input at 0 and output at -distance reads only what it wrote."""
         clobbered: set[int] = set()
+        waiting: list[set[int]] = []
         positions = [(y, x) for y in range(size[0]) for x in range(size[1])]
         for start in range(0, len(positions), per_step):
             step = positions[start : start + per_step]
@@ -60,8 +79,9 @@ def test_an_overlapping_output_never_reaches_needed_input(data: st.DataObject) -
                 for p in range(start, start + len(step))
                 for c in range(filters)
             }
-            if not buffered:
-                clobbered |= made
+            waiting.append(made)
+            if len(waiting) > delay:
+                clobbered |= waiting.pop(0)
             for y, x in step:
                 for ky in range(kernel[0]):
                     for kx in range(kernel[1]):
@@ -71,7 +91,6 @@ def test_an_overlapping_output_never_reaches_needed_input(data: st.DataObject) -
                         base = (iy * width + ix) * channels
                         if clobbered.intersection(range(base, base + channels)):
                             return False
-            clobbered |= made
         return True
 
     assert safe(found.distance)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from edgesmith.pipeline.execution import execute_plan
-from edgesmith.pipeline.registry import Registries
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.targets.c.target import CTarget
 from edgesmith.targets.graph.legalizer import legalize
@@ -19,18 +18,15 @@ from edgesmith.targets.graph.tflite_reader import read_tflite
 from tests.conformance.random_graphs import random_inputs
 from tests.oracles import run_tflm
 from tests.quantize.vit import tiny_vit_graph
+from tests.targets.installed import target_of
 
 DATA = Path(os.environ.get("EDGESMITH_DATA", "")) / "mlperf_tiny"
-REGISTRY = Registries.discovered().targets
 ARENAS = {"kws": 9_600, "ic": 36_000, "vww": 40_500, "ad": 768}
 RAM = 320 * 1024
 
 
-def target_of(name: str) -> CTarget:
-    target = REGISTRY.get(name)()
-    missing = [tool for tool in target.tools() if tool.find() is None]
-    if missing:
-        pytest.skip(f"{name} needs {missing[0].name}: {missing[0].install}")
+def c_target(name: str) -> CTarget:
+    target = target_of(name)
     assert isinstance(target, CTarget)
     return target
 
@@ -43,7 +39,7 @@ def test_an_official_file_equals_tflite_micro(name: str, network: str, tmp_path:
     path = DATA / f"{network}_int8.tflite"
     if not path.is_file():
         pytest.skip("the MLPerf Tiny files are not here: set EDGESMITH_DATA")
-    target = target_of(name)
+    target = c_target(name)
     model = path.read_bytes()
     graph = legalize(read_tflite(model), target.describe())
     inputs = random_inputs(graph, 0, samples=2)
@@ -60,7 +56,7 @@ def test_an_official_file_equals_tflite_micro(name: str, network: str, tmp_path:
 def test_a_vision_transformer_of_four_blocks(
     name: str, activations: Literal["int8", "int16"], tmp_path: Path
 ) -> None:
-    target = target_of(name)
+    target = c_target(name)
     graph = legalize(
         tiny_vit_graph(PTQOptions(activations=activations)), target.describe(), keep=()
     )

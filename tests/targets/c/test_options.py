@@ -19,7 +19,8 @@ def test_options_are_read() -> None:
     assert target.options.board == "nrf52840-dk"
     assert target.options.plan is PlanKind.MEMORY
     facts = target.describe()
-    assert (facts.name, facts.ram_bytes, facts.clock_hz) == (target.name, 40_000, 64_000_000)
+    assert (facts.name, facts.ram_bytes, facts.clock_hz) == (target.name, 256 * 1024, 64_000_000)
+    assert target.arena_limit() == 40_000
 
 
 def test_a_board_brings_its_memory_and_clock() -> None:
@@ -47,6 +48,9 @@ def test_the_text_in_parts() -> None:
         ("cortex-m4,ram", "without a value"),
         ("cortex-m4,ram=1,ram=2", "twice"),
         ("cortex-m4,plan=fast", "speed"),
+        ("cortex-m4@nrf52840-dk,ram=262145", "more than board 'nrf52840-dk' has, 262,144 bytes"),
+        ("cortex-m4,flash=2097153", "more than board 'nucleo-l4r5zi' has, 2,097,152 bytes"),
+        ("c-host,vectors=1001", "at most 1,000"),
         ("cortex-m5,ram=4", "did you mean 'cortex-m55'"),
         ("cpu-litert,ram=4", "takes no options"),
         ("c-host,prefix=int", "prefix"),

@@ -190,7 +190,7 @@ def _int8(name: str, shape: tuple[int, ...], **fields: Any) -> Tensor:
 @pytest.mark.parametrize(
     ("op", "shape", "reason"),
     [
-        (ir.Concat("op", ("x",) * 9, ("z",), 0), (1,), "joins 9 operands"),
+        (ir.Concat("op", ("x",) * 9, ("z",), 0), (1,), "joins 9 operands at once"),
         (ir.Transpose("op", ("x",), ("z",), (5, 4, 3, 2, 1, 0)), (2,) * 6, "more than 5 axes"),
         (ir.Mean("op", ("x",), ("z",), (0,)), (1 << 24,), "32-bit sums"),
     ],

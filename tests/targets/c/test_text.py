@@ -37,7 +37,10 @@ def test_a_name_never_ends_a_comment(name: str) -> None:
     assert len(shown) <= 80
 
 
-@pytest.mark.parametrize("prefix", ["", "1st", "a b", "int", "es", "es_x", "x_", "ä", "a" * 60])
+@pytest.mark.parametrize(
+    "prefix",
+    ["string", "firmware", "harness", "", "1st", "a b", "int", "es", "es_x", "x_", "ä", "a" * 60],
+)
 def test_prefixes_that_c_cannot_take(prefix: str) -> None:
     with pytest.raises(SpecError, match="prefix"):
         text.checked_prefix(prefix)

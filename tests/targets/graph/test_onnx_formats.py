@@ -117,16 +117,16 @@ def test_uint8_weights_around_128_are_symmetric() -> None:
 
 
 def test_four_bit_activations() -> None:
-    """uint8 codes clipped to [0, 15] between Q and DQ are int4 codes shifted by 8."""
+    """uint8 codes clipped to [0, 15] between Q and DQ are int8 codes, and clamped."""
     m = Qdq()
     x = m.input(1, 4)
     parameters = [m.store(np.float32(0.3)), m.store(np.uint8(3))]
     codes = m.node("QuantizeLinear", m.node("Sigmoid", x), *parameters)
     codes = m.node("Clip", codes, m.store(np.uint8(0)), m.store(np.uint8(15)))
     graph = read_onnx(m.bytes(m.node("DequantizeLinear", codes, *parameters, output="y")))
-    assert graph["y"].dtype is DType.INT4
-    assert graph["y"].q.scalar == (np.float32(0.3), -5)
-    assert kinds(graph) == ["Logistic"]
+    assert graph["y"].dtype is DType.INT8
+    assert graph["y"].q.scalar == (np.float32(0.3), 3 - 128)
+    assert kinds(graph) == ["Logistic", "Clip"]
 
 
 def test_codes_clipped_to_no_format_are_clamped() -> None:

@@ -1,21 +1,14 @@
-/* 3 x 3 depthwise convolution of stride 1, int4 weights: 30 instructions for two outputs. */
+/* 3 x 3 depthwise convolution of stride 1, int4 weights. */
 #include "es_dsp_asm_3x3.h"
 #include "es_dsp_core.h"
 
-es_dsp_plane_run es_dsp_depthwise_3x3_floored_s4;
-void es_dsp_depthwise_3x3_floored_s4_even(void);
-void es_dsp_depthwise_3x3_floored_s4_odd(void);
-es_dsp_plane_run es_dsp_depthwise_3x3_rounded_s4;
-void es_dsp_depthwise_3x3_rounded_s4_even(void);
-void es_dsp_depthwise_3x3_rounded_s4_odd(void);
+es_dsp_plane_run es_dsp_depthwise_3x3_s4_run;
+void es_dsp_depthwise_3x3_s4_run_tail(void);
 
 static const es_dsp_plane_core core = {
-    .floored = es_dsp_depthwise_3x3_floored_s4,
-    .rounded = es_dsp_depthwise_3x3_rounded_s4,
-    .floored_after = {es_dsp_depthwise_3x3_floored_s4_even,
-                      es_dsp_depthwise_3x3_floored_s4_odd},
-    .rounded_after = {es_dsp_depthwise_3x3_rounded_s4_even,
-                      es_dsp_depthwise_3x3_rounded_s4_odd},
+    .run = es_dsp_depthwise_3x3_s4_run,
+    .tail = es_dsp_depthwise_3x3_s4_run_tail,
+    .step_code = 72,
     .step_columns = 2,
 };
 
@@ -23,15 +16,8 @@ static const es_dsp_plane_core core = {
 __asm__(
     ES_ASM_3X3_FRAME
     ES_ASM_3X3_WEIGHTS_S4
-    ES_ASM_3X3_HEAD
-    ES_ASM_3X3_SCALE
-);
-__asm__(
-    ES_ASM_3X3_STRIDE1(es_dsp_depthwise_3x3_floored_s4, 0)
-    ".text\n"
-);
-__asm__(
-    ES_ASM_3X3_STRIDE1(es_dsp_depthwise_3x3_rounded_s4, 1)
+    ES_ASM_3X3_STRIDE1
+    ES_ASM_3X3_RUN(es_dsp_depthwise_3x3_s4_run)
     ".text\n"
 );
 /* clang-format on */

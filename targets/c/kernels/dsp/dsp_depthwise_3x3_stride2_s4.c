@@ -2,12 +2,13 @@
 #include "es_dsp_asm_3x3.h"
 #include "es_dsp_core.h"
 
-es_dsp_plane_run es_dsp_depthwise_3x3_stride2_floored_s4;
-es_dsp_plane_run es_dsp_depthwise_3x3_stride2_rounded_s4;
+es_dsp_plane_run es_dsp_depthwise_3x3_stride2_s4_run;
+void es_dsp_depthwise_3x3_stride2_s4_run_tail(void);
 
 static const es_dsp_plane_core core = {
-    .floored = es_dsp_depthwise_3x3_stride2_floored_s4,
-    .rounded = es_dsp_depthwise_3x3_stride2_rounded_s4,
+    .run = es_dsp_depthwise_3x3_stride2_s4_run,
+    .tail = es_dsp_depthwise_3x3_stride2_s4_run_tail,
+    .step_code = 44,
     .step_columns = 1,
 };
 
@@ -15,15 +16,8 @@ static const es_dsp_plane_core core = {
 __asm__(
     ES_ASM_3X3_FRAME
     ES_ASM_3X3_WEIGHTS_S4
-    ES_ASM_3X3_HEAD
-    ES_ASM_3X3_SCALE
-);
-__asm__(
-    ES_ASM_3X3_STRIDE2(es_dsp_depthwise_3x3_stride2_floored_s4, 0)
-    ".text\n"
-);
-__asm__(
-    ES_ASM_3X3_STRIDE2(es_dsp_depthwise_3x3_stride2_rounded_s4, 1)
+    ES_ASM_3X3_STRIDE2
+    ES_ASM_3X3_RUN(es_dsp_depthwise_3x3_stride2_s4_run)
     ".text\n"
 );
 /* clang-format on */

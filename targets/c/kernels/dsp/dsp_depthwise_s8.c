@@ -19,7 +19,7 @@ static void run(const es_dsp_plane *plane, const void *weights, const int32_t *t
     es_dsp_window_run(plane, table, output);
 }
 
-static const es_dsp_plane_core core = {.floored = run, .rounded = run};
+static const es_dsp_plane_core core = {.run = run};
 
 void es_dsp_depthwise_s8(const es_dsp_depthwise_args *args, const void *input, void *output,
                          void *scratch)

@@ -1,7 +1,8 @@
 /* int8 activations to int16 pairs, in the order that SXTB16 gives: {k0, k2}, then {k1, k3}.
  *
  * Addresses need no alignment. Pairs of two pixels stand in turn; `es_dsp_expand_one` writes
- * one pixel's and steps over the other's. */
+ * one pixel's and steps over the other's. For assembly there is `es_dsp_expand_pair_bare`, which
+ * keeps r12 only. */
 #include "es_dsp_asm.h"
 #include "es_dsp_core.h"
 
@@ -14,7 +15,10 @@ __asm__(
     "sxtb16 \\q, \\q\n"
     ".endm\n"
     ES_ASM_FUNCTION(es_dsp_expand_pair)
-    "push {r4-r11}\n"
+    "push {r4-r11, lr}\n"
+    "bl es_dsp_expand_pair_bare\n"
+    "pop {r4-r11, pc}\n"
+    ES_ASM_LABEL(es_dsp_expand_pair_bare)
     "lsrs r3, r3, #1\n"
     "bcc 1f\n"
     "ldr r4, [r1], #4\n"
@@ -33,7 +37,6 @@ __asm__(
     "stm r0!, {r4-r11}\n"
     "bne 1b\n"
     "2:\n"
-    "pop {r4-r11}\n"
     "bx lr\n"
     ES_ASM_END(es_dsp_expand_pair)
     ES_ASM_FUNCTION(es_dsp_expand_one)

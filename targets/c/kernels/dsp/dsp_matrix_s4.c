@@ -73,13 +73,15 @@ __asm__(
     "es_scale r2, r3, 24, \\rounded\n"
     "es_scale r4, r5, 32, \\rounded\n"
     "es_scale r6, r7, 40, \\rounded\n"
-    "es_store 40\n"
+    "es_store\n"
+    ES_ASM_RETURN(40)
     ".endm\n"
 );
 __asm__(
     ES_ASM_FUNCTION(es_dsp_matrix_s4_run)
     ES_ASM_MATRIX_HEAD(
-        "ldrd r11, r12, [r3, #-8]\n"
+        "ldr r12, [r0]\n"
+        "ldrd r11, r12, [r12, #-8]\n"
         "lsl r11, r11, #4\n"
         "lsl r12, r12, #4\n"
         "push {r11, r12}\n")

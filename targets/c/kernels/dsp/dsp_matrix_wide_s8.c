@@ -52,7 +52,8 @@ __asm__(
     "es_scale r2, r3, 24, \\rounded\n"
     "es_scale r4, r5, 32, \\rounded\n"
     "es_scale r6, r7, 40, \\rounded\n"
-    "es_store 32\n"
+    "es_store\n"
+    ES_ASM_RETURN(32)
     ".endm\n"
     ES_ASM_FUNCTION(es_dsp_matrix_wide_s8_run)
     ES_ASM_MATRIX_HEAD("")

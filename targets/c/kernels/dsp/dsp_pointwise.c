@@ -38,6 +38,13 @@ void es_dsp_pointwise(const es_dsp_pointwise_args *args, const int8_t *input, in
     es_dsp_matrix matrix;
 
     es_dsp_prepare(&matrix, core, args->weights, &args->outputs, x, words);
+    if (core->run_pairs != NULL && matrix.plain && args->rows == 1 && left >= 2) {
+        const int32_t done = left & ~1;
+        es_dsp_emit_pairs(&matrix, input, output, args->column_bytes, words, left / 2);
+        left -= done;
+        pixels.at += done * args->column_bytes;
+        output += done * count;
+    }
     for (; left >= 2; left -= 2) {
         const int8_t *const first = next_pixel(&pixels);
         const int8_t *const second = next_pixel(&pixels);

@@ -56,6 +56,27 @@ typedef struct {
     int32_t images;
 } es_dsp_conv_args;
 
+/* Convolution of few channels, through a band of input rows; weights are ordered by column, row
+ * and channel of the window. */
+typedef struct {
+    const void *weights;
+    es_dsp_outputs outputs;
+    int32_t zero;
+    int32_t in_rows;
+    int32_t in_columns;
+    int32_t channels;
+    int32_t top;
+    int32_t left;
+    int32_t window_rows;
+    int32_t words;      /* of a window */
+    int32_t row_stride;
+    int32_t step;       /* bytes of the band from a window to the next */
+    int32_t out_rows;
+    int32_t out_columns;
+    int32_t band_bytes;
+    int32_t images;
+} es_dsp_band_args;
+
 /* One row of `depth` bytes times a matrix, once per row. */
 typedef struct {
     const void *weights;
@@ -104,6 +125,8 @@ typedef struct {
     int32_t strip_rows;   /* output rows that one filling of the plane serves */
     int32_t plane_rows;
     int32_t plane_bytes;  /* a row of the plane; a multiple of 4 */
+    int32_t planes;       /* filled at a time: 1, or 4 where that is a word of channels */
+    int32_t chunk_rows;   /* output rows whose sums are kept at a time; 0: none are */
 } es_dsp_depthwise_args;
 
 #define ES_DSP_KERNEL(name, arguments) \
@@ -115,6 +138,9 @@ ES_DSP_KERNEL(es_dsp_pointwise_s4, es_dsp_pointwise_args);
 ES_DSP_KERNEL(es_dsp_conv_s8, es_dsp_conv_args);
 ES_DSP_KERNEL(es_dsp_conv_wide_s8, es_dsp_conv_args);
 ES_DSP_KERNEL(es_dsp_conv_s4, es_dsp_conv_args);
+ES_DSP_KERNEL(es_dsp_band_s8, es_dsp_band_args);
+ES_DSP_KERNEL(es_dsp_band_wide_s8, es_dsp_band_args);
+ES_DSP_KERNEL(es_dsp_band_s4, es_dsp_band_args);
 ES_DSP_KERNEL(es_dsp_fully_connected_padded_s8, es_dsp_fully_connected_args);
 ES_DSP_KERNEL(es_dsp_fully_connected_padded_s4, es_dsp_fully_connected_args);
 ES_DSP_KERNEL(es_dsp_depthwise_s8, es_dsp_depthwise_args);

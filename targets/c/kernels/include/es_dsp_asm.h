@@ -25,6 +25,11 @@
     ".type " #name ", %function\n"        \
     #name ":\n"
 
+/* A second function in the section of the first. */
+#define ES_ASM_FUNCTION_START(name)       \
+    ".balign 4\n"                         \
+    ES_ASM_LABEL(name)
+
 #define ES_ASM_LABEL(name)                \
     ".global " #name "\n"                 \
     ".thumb_func\n"                       \
@@ -35,8 +40,11 @@
  * the steps. */
 #define ES_ASM_MATRIX_HEAD(more)          \
     "push {r4-r11, lr}\n"                 \
-    "ldm r0, {r3, r4, r5, r6, r9, r10, lr}\n" \
     more                                  \
+    ES_ASM_MATRIX_ENTER
+
+#define ES_ASM_MATRIX_ENTER               \
+    "ldm r0, {r3, r4, r5, r6, r9, r10, lr}\n" \
     "mov r7, r1\n"                        \
     "mov r8, r2\n"                        \
     "mov r12, r9\n"                       \
@@ -88,9 +96,9 @@
 
 /* Codes of both pixels to memory, the second pixel first: of a lone pixel, the first counts. */
 #define ES_ASM_MATRIX_STORE               \
-    ".macro es_store frame\n"             \
-    "ldrd r8, r9, [sp, #es_outputs]\n"    \
-    "ldr r10, [sp, #es_table_end]\n"      \
+    ".macro es_store\n"                   \
+    "ldr r8, [sp, #es_outputs]\n"         \
+    "ldr r9, [sp, #(es_outputs + 4)]\n"   \
     "strb r1, [r9], #1\n"                 \
     "strb r3, [r9], #1\n"                 \
     "strb r5, [r9], #1\n"                 \
@@ -99,14 +107,18 @@
     "strb r2, [r8], #1\n"                 \
     "strb r4, [r8], #1\n"                 \
     "strb r6, [r8], #1\n"                 \
+    "ldr r10, [sp, #es_table_end]\n"      \
     "add r12, r12, #48\n"                 \
-    "strd r8, r9, [sp, #es_outputs]\n"    \
+    "str r8, [sp, #es_outputs]\n"         \
+    "str r9, [sp, #(es_outputs + 4)]\n"   \
     "str r12, [sp, #es_table]\n"          \
     "cmp r12, r10\n"                      \
     "bne 1b\n"                            \
-    "add sp, sp, #\\frame\n"              \
-    "pop {r4-r11, pc}\n"                  \
     ".endm\n"
+
+#define ES_ASM_RETURN(frame)              \
+    "add sp, sp, #" #frame "\n"           \
+    "pop {r4-r11, pc}\n"
 
 /* The same for one row of activations and eight channels, r0..r7. */
 #define ES_ASM_ROW_FRAME                  \

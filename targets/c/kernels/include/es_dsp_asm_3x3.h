@@ -1,8 +1,9 @@
-/* Assembly of the 3 x 3 depthwise kernels.
+/* Assembly of the 3 x 3 depthwise kernels: sums of some rows, then their codes.
  *
  * r0 and r1 sum, r2..r7 hold the weights of the three rows as halves {w0, w1}, {w1, w2}, both
- * doubled (the requantization takes doubled sums); r10, r11 and r12 walk the plane's rows and
- * lr the output. The rest is on the stack: */
+ * doubled (the requantization takes doubled sums); r8..r10 hold two columns of the three rows,
+ * which the next step uses again, r11 walks the plane, whose pitch is r12, and lr the sums.
+ * The rest is on the stack, multiplier, rounding and centre after `es_out`: */
 #ifndef ES_DSP_ASM_3X3_H
 #define ES_DSP_ASM_3X3_H
 
@@ -11,32 +12,16 @@
 #define ES_ASM_3X3_FRAME                  \
     ".set es_bias, 0\n"                   \
     ".set es_row_end, 4\n"                \
-    ".set es_multiplier, 8\n"             \
-    ".set es_shift, 16\n"                 \
-    ".set es_skip, 24\n"                  \
-    ".set es_after, 32\n"                 \
-    ".set es_end, 36\n"
-
-#define ES_ASM_3X3_HEAD                   \
-    ".macro es_head\n"                    \
-    "push {r4-r11, lr}\n"                 \
-    "sub sp, sp, #40\n"                   \
-    "mov lr, r3\n"                        \
-    "ldm r0, {r4-r10}\n"                  \
-    "ldm r2, {r2, r3, r12}\n"             \
-    "strd r9, r10, [sp, #es_after]\n"     \
-    "strd r7, r8, [sp, #es_skip]\n"       \
-    "strd r12, r6, [sp, #es_shift]\n"     \
-    "asr r12, r12, #8\n"                  \
-    "strd r3, r12, [sp, #es_multiplier]\n" \
-    "add r2, r2, r2\n"                    \
-    "add r3, r4, r8\n"                    \
-    "strd r2, r3, [sp, #es_bias]\n"       \
-    "mov r10, r4\n"                       \
-    "add r11, r10, r5\n"                  \
-    "add r12, r11, r5\n"                  \
-    "es_weights\n"                        \
-    ".endm\n"
+    ".set es_chunk_end, 8\n"              \
+    ".set es_skip, 12\n"                  \
+    ".set es_back, 16\n"                  \
+    ".set es_row_bytes, 20\n"             \
+    ".set es_plane, 24\n"                 \
+    ".set es_out, 28\n"                   \
+    ".set es_base, 44\n"                  \
+    ".set es_kept, 48\n"                  \
+    ".set es_enter, 72\n"                 \
+    ".set es_frame, 76\n"
 
 /* Nine bytes at any address. */
 #define ES_ASM_3X3_WEIGHTS_S8             \
@@ -81,106 +66,119 @@
     "pkhbt r6, r6, r7, lsl #16\n"         \
     ".endm\n"
 
-/* Sum to code before the last shift; r8 has the multiplier and r9 the centre. */
-#define ES_ASM_3X3_SCALE                  \
-    ".macro es_scale p, rounded\n"        \
-    ".if \\rounded\n"                     \
-    "add r9, r9, \\p, asr #31\n"          \
-    ".endif\n"                            \
-    "smmlar \\p, \\p, r8, r9\n"           \
-    ".endm\n"                             \
-    ".macro es_one_row x, even, odd, advance\n" \
-    ".if \\advance\n"                     \
-    "ldrd r8, r9, [\\x], #4\n"            \
-    ".else\n"                             \
-    "ldrd r8, r9, [\\x]\n"                \
-    ".endif\n"                            \
-    "smlad r0, \\even, r8, r0\n"          \
-    "smlatb r0, \\odd, r9, r0\n"          \
-    ".endm\n"                             \
-    ".macro es_one rounded, advance\n"    \
-    "ldr r0, [sp, #es_bias]\n"            \
-    "es_one_row r10, r2, r3, \\advance\n" \
-    "es_one_row r11, r4, r5, \\advance\n" \
-    "es_one_row r12, r6, r7, \\advance\n" \
-    "ldrd r8, r9, [sp, #es_multiplier]\n" \
-    "es_scale r0, \\rounded\n"            \
-    "ldrd r8, r9, [sp, #es_shift]\n"      \
-    "asr r0, r0, r8\n"                    \
-    "ssat r0, #8, r0\n"                   \
-    "strb r0, [lr]\n"                     \
-    "add lr, lr, r9\n"                    \
-    ".endm\n"                             \
-    ".macro es_more\n"                    \
-    "ldr r8, [sp, #es_row_end]\n"         \
-    "cmp r10, r8\n"                       \
-    "bne 1b\n"                            \
-    ".endm\n"                             \
-    ".macro es_next_row\n"                \
-    "ldrd r8, r9, [sp, #es_skip]\n"       \
-    "add r10, r10, r8\n"                  \
-    "add r11, r11, r8\n"                  \
-    "add r12, r12, r8\n"                  \
-    "ldr r8, [sp, #es_end]\n"             \
-    "add r9, r9, r10\n"                   \
-    "str r9, [sp, #es_row_end]\n"         \
-    "cmp r10, r8\n"                       \
-    "bne 1b\n"                            \
-    "add sp, sp, #40\n"                   \
-    "pop {r4-r11, pc}\n"                  \
-    ".endm\n"
-
-/* Two neighbours per step; an odd last column alone. */
-#define ES_ASM_3X3_STRIDE1(name, rounded) \
-    ES_ASM_FUNCTION(name)                 \
-    "es_head\n"                           \
-    "1:\n"                                \
-    "ldr r0, [sp, #es_bias]\n"            \
-    "ldrd r8, r9, [r10], #4\n"            \
+/* Two neighbours: r0 and r1 from the halves {x0, x1} and {x2, x3} of three rows. */
+#define ES_ASM_3X3_STRIDE1                \
+    ".macro es_step\n"                    \
     "smlabt r1, r2, r8, r0\n"             \
     "smlad r0, r2, r8, r0\n"              \
-    "smlad r1, r3, r9, r1\n"              \
-    "smlatb r0, r3, r9, r0\n"             \
-    "ldrd r8, r9, [r11], #4\n"            \
-    "smlad r0, r4, r8, r0\n"              \
-    "smlabt r1, r4, r8, r1\n"             \
+    "smlabt r1, r4, r9, r1\n"             \
+    "smlad r0, r4, r9, r0\n"              \
+    "smlabt r1, r6, r10, r1\n"            \
+    "smlad r0, r6, r10, r0\n"             \
+    "es_columns\n"                        \
+    "smlatb r0, r3, r8, r0\n"             \
+    "smlad r1, r3, r8, r1\n"              \
     "smlatb r0, r5, r9, r0\n"             \
     "smlad r1, r5, r9, r1\n"              \
-    "ldrd r8, r9, [r12], #4\n"            \
-    "smlad r0, r6, r8, r0\n"              \
-    "smlabt r1, r6, r8, r1\n"             \
-    "smlatb r0, r7, r9, r0\n"             \
-    "smlad r1, r7, r9, r1\n"              \
-    "ldrd r8, r9, [sp, #es_multiplier]\n" \
-    "es_scale r0, " #rounded "\n"         \
-    ".if " #rounded "\n"                  \
-    "ldr r9, [sp, #(es_multiplier + 4)]\n" \
-    ".endif\n"                            \
-    "es_scale r1, " #rounded "\n"         \
-    "ldrd r8, r9, [sp, #es_shift]\n"      \
-    "asr r0, r0, r8\n"                    \
-    "asr r1, r1, r8\n"                    \
-    "ssat r0, #8, r0\n"                   \
-    "ssat r1, #8, r1\n"                   \
-    "strb r0, [lr]\n"                     \
-    "strb r1, [lr, r9]\n"                 \
-    "add lr, lr, r9, lsl #1\n"            \
-    "es_more\n"                           \
-    "ldr pc, [sp, #es_after]\n"           \
-    ES_ASM_LABEL(name##_odd)              \
-    "es_one " #rounded ", 0\n"            \
-    ES_ASM_LABEL(name##_even)             \
-    "es_next_row\n"                       \
-    ES_ASM_END(name)
+    "smlatb r0, r7, r10, r0\n"            \
+    "smlad r1, r7, r10, r1\n"             \
+    "str r0, [lr], #4\n"                  \
+    "str r1, [lr], #4\n"                  \
+    ".endm\n"
 
-/* Every second column and row. */
-#define ES_ASM_3X3_STRIDE2(name, rounded) \
+/* Every second column. */
+#define ES_ASM_3X3_STRIDE2                \
+    ".macro es_step\n"                    \
+    "smlad r0, r2, r8, r0\n"              \
+    "smlad r0, r4, r9, r0\n"              \
+    "smlad r0, r6, r10, r0\n"             \
+    "es_columns\n"                        \
+    "smlatb r0, r3, r8, r0\n"             \
+    "smlatb r0, r5, r9, r0\n"             \
+    "smlatb r0, r7, r10, r0\n"            \
+    "str r0, [lr], #4\n"                  \
+    ".endm\n"
+
+/* A channel. Loads stand together where they can: a load next to another takes less time. */
+#define ES_ASM_3X3_RUN(name)              \
+    ".macro es_columns\n"                 \
+    "ldr r8, [r11, #4]!\n"                \
+    "ldr r9, [r11, r12]\n"                \
+    "ldr r10, [r11, r12, lsl #1]\n"       \
+    ".endm\n"                             \
     ES_ASM_FUNCTION(name)                 \
-    "es_head\n"                           \
+    "push {r4-r11, lr}\n"                 \
+    "sub sp, sp, #es_frame\n"             \
+    "ldm r0, {r4, r5, r6, r11, r12}\n"    \
+    "ldm r2, {r7, r8, r9}\n"              \
+    "add lr, sp, #es_skip\n"              \
+    "asr r10, r9, #8\n"                   \
+    "stm lr!, {r4, r5, r6}\n"             \
+    "add r7, r7, r7\n"                    \
+    "stm lr, {r0, r3, r8, r9, r10}\n"     \
+    "str r7, [sp, #es_bias]\n"            \
+    "ldr r4, [r0, #44]\n"                 \
+    "str r4, [sp, #es_enter]\n"           \
+    "es_weights\n"                        \
+    "add r10, sp, #es_kept\n"             \
+    "stm r10, {r2-r7}\n"                  \
     "1:\n"                                \
-    "es_one " #rounded ", 1\n"            \
-    "es_more\n"                           \
-    "es_next_row\n"                       \
+    "ldr r10, [sp, #es_plane]\n"          \
+    "ldrd r8, r9, [r10, #20]\n"           \
+    "ldr lr, [r10, #32]\n"                \
+    "ldr r10, [sp, #es_row_bytes]\n"      \
+    "add r8, r11, r8\n"                   \
+    "cmp r8, r9\n"                        \
+    "it hi\n"                             \
+    "movhi r8, r9\n"                      \
+    "str r8, [sp, #es_chunk_end]\n"       \
+    "2:\n"                                \
+    "add r10, r11, r10\n"                 \
+    "str r10, [sp, #es_row_end]\n"        \
+    "ldr r8, [r11]\n"                     \
+    "ldr r9, [r11, r12]\n"                \
+    "ldr r10, [r11, r12, lsl #1]\n"       \
+    "ldr r1, [sp, #es_enter]\n"           \
+    "ldr r0, [sp, #es_bias]\n"            \
+    "bx r1\n"                             \
+    ".balign 4\n"                         \
+    "3:\n"                                \
+    ".rept 4\n"                           \
+    "es_step\n"                           \
+    "ldr.w r0, [sp, #es_bias]\n"          \
+    ".endr\n"                             \
+    ES_ASM_LABEL(name##_tail)             \
+    "ldr r1, [sp, #es_row_end]\n"         \
+    "cmp r11, r1\n"                       \
+    "bne 3b\n"                            \
+    "ldr r8, [sp, #es_skip]\n"            \
+    "ldr r9, [sp, #es_back]\n"            \
+    "ldr r10, [sp, #es_row_bytes]\n"      \
+    "ldr r1, [sp, #es_chunk_end]\n"       \
+    "add r11, r11, r8\n"                  \
+    "sub lr, lr, r9\n"                    \
+    "cmp r11, r1\n"                       \
+    "bne 2b\n"                            \
+    "str r11, [sp, #es_base]\n"           \
+    "ldr r10, [sp, #es_plane]\n"          \
+    "add r8, sp, #es_out\n"               \
+    "ldm r8, {r1, r4, r5, r6}\n"          \
+    "ldrd r2, r3, [r10, #36]\n"           \
+    "ldr r8, [r10, #28]\n"                \
+    "ldr r0, [r10, #32]\n"                \
+    "sub r7, lr, r0\n"                    \
+    "blx r8\n"                            \
+    "str r1, [sp, #es_out]\n"             \
+    "ldr r10, [sp, #es_plane]\n"          \
+    "ldr r11, [sp, #es_base]\n"           \
+    "ldr r12, [r10, #16]\n"               \
+    "ldr r0, [r10, #24]\n"                \
+    "add r9, sp, #es_kept\n"              \
+    "ldm r9, {r2-r7}\n"                   \
+    "cmp r11, r0\n"                       \
+    "bne 1b\n"                            \
+    "add sp, sp, #es_frame\n"             \
+    "pop {r4-r11, pc}\n"                  \
     ES_ASM_END(name)
 
 #endif

@@ -16,6 +16,11 @@ typedef struct {
     const int32_t *table_end;
     const void *weights;
     int32_t offset; /* for rows and int4 weights: 16 times the sum of the row */
+    int32_t pairs;  /* of pixels, where the loop expands all but the first by itself */
+    const void *in; /* the third pixel; each is `step` bytes of `words` words */
+    int32_t step;
+    int32_t words;
+    int32_t count;  /* bytes from a pixel's outputs to the next one's */
 } es_dsp_frame;
 
 /* Codes for the channels of a frame: matrix loops write two pixels, others only the first. */
@@ -42,6 +47,7 @@ typedef struct {
     es_dsp_expand *pair;
     es_dsp_expand *one;
     int32_t (*offset)(const void *row, int32_t words); /* NULL: the frame needs none */
+    es_dsp_run *run_pairs; /* for any number of pairs; NULL: there is none */
 } es_dsp_core;
 
 /* The scratch of a pair: the pixels' sums, then what the loop reads. */
@@ -78,6 +84,21 @@ static inline void es_dsp_emit(const es_dsp_matrix *matrix, int8_t *first, int8_
     }
 }
 
+/* The same for `pairs` pairs of pixels, `step` bytes apart, by the loop that expands them. */
+static inline void es_dsp_emit_pairs(es_dsp_matrix *matrix, const int8_t *input, int8_t *output,
+                                     int32_t step, int32_t words, int32_t pairs)
+{
+    es_dsp_frame *const frame = &matrix->whole;
+
+    matrix->core->pair((uint32_t *)(uintptr_t)frame->x, input, input + step, words, NULL);
+    frame->pairs = pairs;
+    frame->in = input + 2 * step;
+    frame->step = step;
+    frame->words = words;
+    frame->count = matrix->outputs->count;
+    matrix->core->run_pairs(frame, output, output + frame->count);
+}
+
 /* Windows as runs of bytes; the order is the assembly's. */
 typedef struct {
     const int8_t **window; /* where each run starts, but for the column */
@@ -102,18 +123,25 @@ void es_dsp_pointwise(const es_dsp_pointwise_args *args, const int8_t *input, in
                       void *scratch, const es_dsp_core *core);
 void es_dsp_conv(const es_dsp_conv_args *args, const int8_t *input, int8_t *output,
                  void *scratch, const es_dsp_core *core);
+void es_dsp_band(const es_dsp_band_args *args, const int8_t *input, int8_t *output, void *scratch,
+                 const es_dsp_core *core);
 void es_dsp_fully_connected(const es_dsp_fully_connected_args *args, const int8_t *input,
                             int8_t *output, void *scratch, const es_dsp_core *core);
 
 /* How one channel's plane is walked; the order is the assembly's. */
 typedef struct {
+    int32_t skip;        /* bytes from where the steps of a row end to the next row */
+    int32_t back;        /* bytes of sums that a row makes beyond its columns */
+    int32_t row_bytes;   /* bytes that the steps of a row advance */
     const int16_t *plane;
     int32_t pitch;       /* bytes of a plane row */
-    int32_t channels;    /* bytes from an output to the next */
-    int32_t skip;        /* bytes from the last column pair of a row to the next row */
-    int32_t steps;       /* bytes that the steps of a row advance */
-    void (*after)(void); /* code that follows the steps of a row */
+    int32_t chunk_bytes; /* of the plane, whose rows' sums are requantized together */
     const int16_t *end;  /* the plane row after the last */
+    void (*codes)(void); /* sums to codes */
+    int32_t *sums;
+    int32_t channels;    /* bytes from an output to the next */
+    int32_t three;       /* 3 * channels */
+    uintptr_t enter;     /* where to enter the unrolled steps of a row */
     const es_dsp_depthwise_args *args;
     int32_t rows;        /* of outputs */
 } es_dsp_plane;
@@ -122,14 +150,16 @@ typedef struct {
 typedef void es_dsp_plane_run(const es_dsp_plane *plane, const void *weights,
                               const int32_t *table, int8_t *output);
 
-/* A loop over the plane, for outputs clamped at their zero point or above and for others. */
+/* Loops over the plane. In assembly, 4 bytes of a row make `step_columns` sums; 0: in C. */
 typedef struct {
-    es_dsp_plane_run *floored;
-    es_dsp_plane_run *rounded;
-    void (*floored_after[2])(void); /* after an even and an odd number of columns */
-    void (*rounded_after[2])(void);
-    int32_t step_columns;           /* output columns per step of 4 bytes; 0: not in assembly */
+    es_dsp_plane_run *run;
+    void (*tail)(void);   /* the end of the four unrolled steps */
+    uint32_t step_code;   /* bytes of code in a step */
+    int32_t step_columns;
 } es_dsp_plane_core;
+
+void es_dsp_codes_floored(void);
+void es_dsp_codes_rounded(void);
 
 void es_dsp_depthwise(const es_dsp_depthwise_args *args, const int8_t *input, int8_t *output,
                       void *scratch, const es_dsp_plane_core *core);
@@ -146,6 +176,19 @@ typedef struct {
     int32_t rows;
 } es_dsp_gather_args;
 
+/* The same for four channels and planes. */
+typedef struct {
+    int16_t *to;
+    int32_t channels;
+    int32_t stride;        /* bytes from a plane to the next */
+    int32_t three;         /* 3 * stride */
+    int32_t skip;
+    int32_t pairs;         /* of columns, at least one */
+    int32_t odd;           /* a column is left */
+    int32_t rows;
+} es_dsp_gather_four_args;
+
+void es_dsp_gather_four(const es_dsp_gather_four_args *args, const int8_t *input);
 void es_dsp_gather(const es_dsp_gather_args *args, const int8_t *input);
 void es_dsp_gather_singles(void);
 void es_dsp_gather_fours(void);

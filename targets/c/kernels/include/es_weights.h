@@ -23,4 +23,24 @@ static inline int32_t es_weight(const int8_t *row, int32_t index, int32_t bits)
     return (code ^ sign) - sign;
 }
 
+/* Packed rows of 4 or 2 bits, one byte per weight. */
+static inline void es_unpack(const int8_t *packed, int32_t rows, int32_t count, int32_t bits,
+                             int8_t *to)
+{
+    const int32_t unused = 32 - bits;
+    for (; rows > 0; --rows) {
+        int32_t held = 0;
+        uint32_t byte = 0;
+        for (int32_t i = 0; i < count; ++i) {
+            if (held == 0) {
+                byte = (uint8_t)*packed++;
+                held = 8;
+            }
+            *to++ = (int8_t)((int32_t)(byte << unused) >> unused);
+            byte >>= bits;
+            held -= bits;
+        }
+    }
+}
+
 #endif

@@ -1,102 +1,148 @@
-#include <string.h>
+#include "es_matrix_core.h"
 
-#include "es_common.h"
-#include "es_gather.h"
-#include "es_matrix.h"
-#include "es_weights.h"
+#define ROWS 4 /* output channels that are summed together */
 
-/* Sums wrap as two's complement does: unsigned arithmetic says so. */
-static uint32_t dot(const int8_t *x, const int8_t *row, int32_t count, int32_t bits)
+#if ES_ARMV6M
+#define DOT4_ROW(row, sum)    \
+    "ldrsb r7, [" row ", r3]\n"  \
+    "muls  r7, r6, r7\n"         \
+    "add   " sum ", r7\n"
+#define DOT4_COLUMN         \
+    "ldrsb r6, [r0, r3]\n"     \
+    DOT4_ROW("r1", "r8")    \
+    DOT4_ROW("r4", "r9")    \
+    DOT4_ROW("r5", "r10")   \
+    DOT4_ROW("r2", "r11")   \
+    "adds  r3, r3, #1\n"
+#endif
+
+/* sums[k] = bias[k] + x . row k for ROWS * `blocks` rows of `count` >= 1 codes. */
+static ES_NOINLINE void dot_rows(const int8_t *x, const int8_t *weights, int32_t count,
+                                 int32_t blocks, const int32_t *bias, uint32_t *sums)
 {
-    uint32_t sum = 0;
-    if (bits == 8) {
+#if ES_ARMV6M
+    register const int8_t *x_end __asm__("r0") = x + count;
+    register const int8_t *row_end __asm__("r1") = weights + count;
+    register const int32_t *next __asm__("r2") = bias;
+    register int32_t from __asm__("r3") = -count;
+    register uint32_t *to __asm__("r12") = sums;
+    register uint32_t *end __asm__("lr") = sums + ROWS * blocks;
+    __asm__ volatile(".syntax unified\n"
+                     "push  {r4, r5, r6, r7}\n"
+                     "push  {r2, r3}\n"
+                     "1:\n"
+                     "ldr   r2, [sp]\n"
+                     "ldmia r2!, {r4, r5, r6, r7}\n"
+                     "str   r2, [sp]\n"
+                     "mov   r8, r4\n"
+                     "mov   r9, r5\n"
+                     "mov   r10, r6\n"
+                     "mov   r11, r7\n"
+                     "subs  r4, r1, r3\n"
+                     "subs  r5, r4, r3\n"
+                     "subs  r2, r5, r3\n"
+                     "lsls  r6, r3, #31\n"
+                     "beq   2f\n"
+                     DOT4_COLUMN
+                     "beq   3f\n"
+                     "2:\n"
+                     DOT4_COLUMN
+                     DOT4_COLUMN
+                     "bne   2b\n"
+                     "3:\n"
+                     "mov   r3, r12\n"
+                     "mov   r4, r8\n"
+                     "mov   r5, r9\n"
+                     "mov   r6, r10\n"
+                     "mov   r7, r11\n"
+                     "stmia r3!, {r4, r5, r6, r7}\n"
+                     "mov   r12, r3\n"
+                     "ldr   r3, [sp, #4]\n"
+                     "subs  r1, r2, r3\n"
+                     "cmp   r12, lr\n"
+                     "bne   1b\n"
+                     "pop   {r2, r3}\n"
+                     "pop   {r4, r5, r6, r7}\n"
+                     : "+r"(x_end), "+r"(row_end), "+r"(next), "+r"(from), "+r"(to)
+                     : "r"(end)
+                     : "r8", "r9", "r10", "r11", "cc", "memory");
+#else
+    for (; blocks > 0; --blocks) {
+        const int8_t *a = weights, *b = a + count, *c = b + count, *d = c + count;
+        uint32_t sum_a = (uint32_t)bias[0], sum_b = (uint32_t)bias[1];
+        uint32_t sum_c = (uint32_t)bias[2], sum_d = (uint32_t)bias[3];
         for (int32_t i = 0; i < count; ++i) {
-            sum += (uint32_t)(x[i] * row[i]);
+            const int32_t code = x[i];
+            sum_a += (uint32_t)(code * a[i]);
+            sum_b += (uint32_t)(code * b[i]);
+            sum_c += (uint32_t)(code * c[i]);
+            sum_d += (uint32_t)(code * d[i]);
         }
-        return sum;
+        sums[0] = sum_a;
+        sums[1] = sum_b;
+        sums[2] = sum_c;
+        sums[3] = sum_d;
+        weights += ROWS * count;
+        bias += ROWS;
+        sums += ROWS;
     }
+#endif
+}
+
+static uint32_t dot(const int8_t *x, const int8_t *row, int32_t count, int32_t bias)
+{
+    uint32_t sum = (uint32_t)bias;
     for (int32_t i = 0; i < count; ++i) {
-        sum += (uint32_t)(x[i] * es_weight(row, i, bits));
+        sum += (uint32_t)(x[i] * row[i]);
     }
     return sum;
 }
 
-/* All output channels of one position, from its gathered patch [taps][in_channels]. */
-static void position(const es_conv_s8_args *args, const int8_t *patch, int32_t taps, int8_t *out)
+#define ES_CODE int8_t
+#define ES_CONV_ARGS es_conv_s8_args
+
+static void position(const es_conv_s8_args *args, const int8_t *patch, int8_t *out)
 {
-    const es_window *w = &args->window;
-    const es_tail *tail = &args->tail;
-    const int32_t depth = w->in_channels / args->groups;
-    const int32_t filters = w->out_channels / args->groups;
-    const int32_t row_bytes = es_row_bytes(taps * depth, args->weight_bits);
-    const int8_t *row = args->weights;
-    for (int32_t c = 0; c < w->out_channels; ++c) {
-        uint32_t sum = (uint32_t)args->bias[c];
-        if (args->groups == 1) {
-            sum += dot(patch, row, taps * depth, args->weight_bits);
-        } else {
-            const int8_t *x = patch + c / filters * depth;
-            for (int32_t i = 0; i < taps * depth; ++i) {
-                const int32_t code = es_weight(row, i, args->weight_bits);
-                sum += (uint32_t)(x[i / depth * w->in_channels + i % depth] * code);
+    const int32_t row = args->row;
+    const int8_t *weights = args->weights;
+    const int32_t *bias = args->bias;
+    int32_t channel = 0;
+    for (int32_t g = args->groups; g > 0; --g) {
+        for (int32_t left = args->filters; left > 0;) {
+            uint32_t sums[ES_STRIP];
+            const int32_t count = es_min(left, ES_STRIP);
+            const int32_t whole = count / ROWS;
+            if (whole > 0) {
+                dot_rows(patch, weights, row, whole, bias, sums);
             }
+            for (int32_t k = whole * ROWS; k < count; ++k) {
+                sums[k] = dot(patch, weights + k * row, row, bias[k]);
+            }
+            es_finish_s8(&args->tail, channel, count, sums, out);
+            weights += count * row;
+            bias += count;
+            out += count;
+            channel += count;
+            left -= count;
         }
-        row += row_bytes;
-        const int32_t k = c * tail->per_channel;
-        const int32_t scaled = es_requantize((int32_t)sum, tail->multiplier[k], tail->shift[k]);
-        out[c] = (int8_t)(es_clamp(scaled, tail->low, tail->high) + tail->zero);
+        patch += row;
     }
 }
 
-void es_conv_s8_pointwise(const es_conv_s8_args *args, const int8_t *in, int8_t *out)
-{
-    const es_window *w = &args->window;
-    const int32_t positions = w->batch * w->out_height * w->out_width;
-    for (int32_t p = 0; p < positions; ++p) {
-        position(args, in, 1, out);
-        in += w->in_channels;
-        out += w->out_channels;
-    }
-}
-
-static void gather(const es_conv_s8_args *args, const int8_t *in, int32_t y, int32_t x,
-                   int8_t *patch)
-{
-    const es_window *w = &args->window;
-    const int32_t row = w->kernel_width * w->in_channels;
-    const es_span ys = es_inside(y, w->kernel_height, w->dilation_height, w->in_height);
-    const es_span xs = es_inside(x, w->kernel_width, w->dilation_width, w->in_width);
-    if (ys.first > 0 || ys.end < w->kernel_height || xs.first > 0 || xs.end < w->kernel_width) {
-        memset(patch, args->in_zero, (size_t)(w->kernel_height * row));
-    }
-    for (int32_t i = ys.first; i < ys.end; ++i) {
-        const int32_t line = (y + i * w->dilation_height) * w->in_width;
-        int8_t *to = patch + i * row;
-        if (w->dilation_width == 1) {
-            memcpy(to + xs.first * w->in_channels, in + (line + x + xs.first) * w->in_channels,
-                   (size_t)((xs.end - xs.first) * w->in_channels));
-            continue;
-        }
-        for (int32_t j = xs.first; j < xs.end; ++j) {
-            memcpy(to + j * w->in_channels,
-                   in + (line + x + j * w->dilation_width) * w->in_channels,
-                   (size_t)w->in_channels);
-        }
-    }
-}
+#include "es_patch.h"
 
 void es_conv_s8(const es_conv_s8_args *args, const int8_t *in, int8_t *out, int8_t *scratch)
 {
-    const es_window *w = &args->window;
-    for (int32_t n = 0; n < w->batch; ++n) {
-        for (int32_t oy = 0; oy < w->out_height; ++oy) {
-            for (int32_t ox = 0; ox < w->out_width; ++ox) {
-                gather(args, in, oy * w->stride_height - w->pad_top,
-                       ox * w->stride_width - w->pad_left, scratch);
-                position(args, scratch, w->kernel_height * w->kernel_width, out);
-                out += w->out_channels;
-            }
-        }
-        in += w->in_height * w->in_width * w->in_channels;
-    }
+    es_convolve(args, in, out, scratch);
+}
+
+void es_conv_s8_pointwise(const es_conv_s8_args *args, const int8_t *in, int8_t *out,
+                          int8_t *scratch)
+{
+    es_convolve_pointwise(args, in, out, scratch);
+}
+
+void es_conv_s8_fully_connected(const es_conv_s8_args *args, const int8_t *in, int8_t *out)
+{
+    position(args, in, out);
 }

@@ -2,54 +2,10 @@
 #include "es_pool.h"
 
 #define ES_CODE int8_t
+#define ES_LANES 0x01010101u
+#define ES_SUBTRACT "ssub8"
 
-#if ES_DSP
-/* Times a code: that code in every lane of a word. */
-#define LANES 0x01010101u
-#endif
-
-static ES_NOINLINE void window(const es_pool_args *args, const int8_t *in, int32_t rows,
-                               int32_t columns, int8_t *out)
-{
-    const int32_t channels = args->channels;
-    const int32_t line = (args->in_width - columns) * channels;
-    int32_t c = 0;
-#if ES_DSP
-    const uint32_t low = (uint8_t)args->low * LANES, high = (uint8_t)args->high * LANES;
-    for (; c + 4 <= channels; c += 4) {
-        uint32_t most = low, unused;
-        const int8_t *x = in + c;
-        for (int32_t i = rows; i > 0; --i) {
-            for (int32_t j = columns; j > 0; --j) {
-                __asm__("ssub8 %1, %0, %2\n\tsel %0, %0, %2"
-                        : "+r"(most), "=&r"(unused)
-                        : "r"(es_load_word(x))
-                        : "cc");
-                x += channels;
-            }
-            x += line;
-        }
-        __asm__("ssub8 %1, %2, %0\n\tsel %0, %0, %2"
-                : "+r"(most), "=&r"(unused)
-                : "r"(high)
-                : "cc");
-        es_store_word(out + c, most);
-    }
-#endif
-    for (; c < channels; ++c) {
-        int32_t most = args->low;
-        const int8_t *x = in + c;
-        for (int32_t i = rows; i > 0; --i) {
-            for (int32_t j = columns; j > 0; --j) {
-                most = es_max(most, *x);
-                x += channels;
-            }
-            x += line;
-        }
-        out[c] = (int8_t)es_min(most, args->high);
-    }
-}
-
+#include "es_max_window.h"
 #include "es_window_walk.h"
 
 void es_max_pool_s8(const es_pool_args *args, const int8_t *in, int8_t *out)

@@ -1,26 +1,14 @@
 #include "es_pool.h"
 #include "es_sum.h"
 
+#define ES_CODE int8_t
+
+#include "es_mean_sum.h"
+
 static int8_t mean(const es_mean_args *args, int32_t sum)
 {
     const int32_t scaled = es_requantize(sum - args->offset, args->multiplier, args->shift);
     return es_code_s8(scaled, args->zero);
-}
-
-static int32_t sum_at(const es_mean_args *args, const int8_t *in)
-{
-    const int32_t *const size = args->reduced, *const step = args->reduced_step;
-    int32_t sum = 0;
-    for (int32_t i = 0; i < size[0]; ++i) {
-        for (int32_t j = 0; j < size[1]; ++j) {
-            const int8_t *x = in + i * step[0] + j * step[1];
-            for (int32_t k = size[2]; k > 0; --k) {
-                sum += *x;
-                x += step[2];
-            }
-        }
-    }
-    return sum;
 }
 
 #if ES_DSP
@@ -58,7 +46,7 @@ void es_mean_s8(const es_mean_args *args, const int8_t *in, int8_t *out)
             }
 #endif
             for (; c < size[2]; ++c) {
-                *out++ = mean(args, sum_at(args, x + c * step[2]));
+                *out++ = mean(args, es_sum_at(args, x + c * step[2]));
             }
         }
     }

@@ -1,19 +1,13 @@
 #include "es_common.h"
 #include "es_elementwise.h"
 
-#define ES_ARGS es_mul_args
 #define ES_CODE int16_t
 
-static void row(const ES_ARGS *args, const ES_CODE *a, const ES_CODE *b, ES_CODE *out)
+#include "es_mul_row.h"
+
+static void row(const ES_ARGS *args, const int16_t *a, const int16_t *b, int16_t *out)
 {
-    const ES_ARGS by = *args;
-    for (int32_t i = 0; i < by.shape.count; ++i) {
-        const int32_t product = (*a - by.zero_a) * (*b - by.zero_b);
-        const int32_t scaled = es_requantize(product, by.multiplier, by.shift);
-        out[i] = (ES_CODE)(es_clamp(scaled, by.low, by.high) + by.zero);
-        a += by.shape.step_a;
-        b += by.shape.step_b;
-    }
+    es_finish_row(args, 0, a, b, out);
 }
 
 #include "es_broadcast.h"

@@ -1,8 +1,9 @@
 #include "es_common.h"
 #include "es_elementwise.h"
 
-#define ES_ARGS es_mul_args
 #define ES_CODE int8_t
+
+#include "es_mul_row.h"
 
 #if ES_DSP
 typedef struct {
@@ -40,23 +41,16 @@ static ES_NOINLINE void words(const es_mul_args *args, const int8_t *a, const in
 
 static void row(const ES_ARGS *args, const int8_t *a, const int8_t *b, int8_t *out)
 {
-    const ES_ARGS by = *args;
     int32_t i = 0;
 #if ES_DSP
-    if (by.shift < 0 && (by.shape.step_a & by.shape.step_b)) {
-        i = by.shape.count & ~3;
+    if (args->shift < 0 && (args->shape.step_a & args->shape.step_b)) {
+        i = args->shape.count & ~3;
         words(args, a, b, out, i);
         a += i;
         b += i;
     }
 #endif
-    for (; i < by.shape.count; ++i) {
-        const int32_t product = (*a - by.zero_a) * (*b - by.zero_b);
-        const int32_t value = es_requantize(product, by.multiplier, by.shift);
-        out[i] = (int8_t)(es_clamp(value, by.low, by.high) + by.zero);
-        a += by.shape.step_a;
-        b += by.shape.step_b;
-    }
+    es_finish_row(args, i, a, b, out);
 }
 
 #include "es_broadcast.h"

@@ -1,22 +1,6 @@
 #include "es_movement.h"
 
-void es_pick_s16(const es_pick_args *args, const int16_t *in, int16_t *out)
-{
-    const int32_t *const size = args->size, *const step = args->step;
-    const int32_t count = size[4], stride = step[4];
-    for (int32_t i = 0; i < size[0]; ++i) {
-        for (int32_t j = 0; j < size[1]; ++j) {
-            for (int32_t k = 0; k < size[2]; ++k) {
-                const int16_t *row = in + args->offset + i * step[0] + j * step[1] + k * step[2];
-                for (int32_t l = size[3]; l > 0; --l) {
-                    const int16_t *from = row;
-                    for (int32_t m = count; m > 0; --m) {
-                        *out++ = *from;
-                        from += stride;
-                    }
-                    row += step[3];
-                }
-            }
-        }
-    }
-}
+#define ES_KERNEL es_pick_s16
+#define ES_CODE int16_t
+
+#include "es_pick.h"

@@ -3,14 +3,15 @@
 #include "es_softmax.h"
 #include "es_table.h"
 
+#define ES_CODE int16_t
+
+#include "es_row_max.h"
+
 void es_softmax_s16(const es_softmax_s16_args *args, const int16_t *in, int16_t *out)
 {
     const int32_t depth = args->depth;
     for (int32_t rows = args->rows; rows > 0; --rows) {
-        int32_t most = in[0];
-        for (int32_t i = 1; i < depth; ++i) {
-            most = es_max(most, in[i]);
-        }
+        const int32_t most = es_row_max(in, depth);
         uint32_t sum = 0;
         for (int32_t i = 0; i < depth; ++i) {
             const int32_t steps = es_requantize(in[i] - most, args->multiplier, args->shift);

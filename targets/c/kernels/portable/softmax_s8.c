@@ -2,6 +2,10 @@
 #include "es_reciprocal.h"
 #include "es_softmax.h"
 
+#define ES_CODE int8_t
+
+#include "es_row_max.h"
+
 /* Integer bits of the sum of exponentials. */
 enum { SUM_BITS = 12 };
 
@@ -16,10 +20,7 @@ void es_softmax_s8(const es_softmax_s8_args *args, const int8_t *in, int8_t *out
     const int32_t depth = args->depth, entries = args->entries;
     const int32_t *const table = args->table;
     for (int32_t rows = args->rows; rows > 0; --rows) {
-        int32_t most = in[0];
-        for (int32_t i = 1; i < depth; ++i) {
-            most = es_max(most, in[i]);
-        }
+        const int32_t most = es_row_max(in, depth);
         uint32_t sum = 0;
         for (int32_t i = 0; i < depth; ++i) {
             const int32_t difference = most - in[i];

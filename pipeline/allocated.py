@@ -1,0 +1,46 @@
+"""The formats that quantizing goes on with: the spec's own, or allocated ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from edgesmith.pipeline.spec import Spec
+    from edgesmith.pipeline.stage import StageContext
+    from edgesmith.quantize.options import PTQOptions
+
+    Options = TypeVar("Options", bound=PTQOptions)
+
+ALLOCATE = "allocate"
+RULES = "rules.json"
+
+
+def with_allocation(spec: Spec, *stages: str) -> tuple[str, ...]:
+    """What a stage requires that quantizes: `stages`, and `allocate` if the spec names it."""
+    return (*stages, ALLOCATE) if spec.has_stage(ALLOCATE) else stages
+
+
+def with_allocated_formats(options: Options, context: StageContext) -> Options:
+    """The options with the rules that `allocate` chose, where it ran.
+
+    Raises:
+        CacheError: a file is missing or damaged.
+    """
+    if ALLOCATE not in context.inputs:
+        return options
+    from pydantic import ValidationError
+
+    from edgesmith.pipeline.errors import CacheError
+    from edgesmith.pipeline.jsonvalue import from_json
+    from edgesmith.quantize.allocation.options import Rules
+
+    path = context.inputs[ALLOCATE] / RULES
+    try:
+        rules = from_json(Rules, path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CacheError(
+            f"the allocated formats in {path} cannot be read: {type(error).__name__}",
+            fix="run the stage again with --force allocate",
+        ) from error
+    return replace(options, overrides=rules.overrides)

@@ -1,0 +1,107 @@
+"""`prune`: the trained model becomes smaller, until it costs what the spec allows on a target.
+
+Runs only where a spec names it; quantizing then takes its model. Its parameters are
+`PruneOptions`. Output: `plan.json` and `weights.safetensors` (the smaller module), `prune.json`
+(`PruneResult`) and, with sparsity, `masks.safetensors`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from edgesmith.pipeline.stage import Stage, StageContext
+from edgesmith.prune.options import PruneOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgesmith.pipeline.spec import Spec
+
+_STATE = ".edgesmith"
+
+
+@dataclass(frozen=True)
+class Prune(PruneOptions, Stage):
+    """Structured pruning by the target's measured cost, fine-tuned, and zeros where asked for."""
+
+    name: ClassVar[str] = "prune"
+
+    def requires(self, spec: Spec) -> tuple[str, ...]:
+        return ("load", "data")
+
+    def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
+        from edgesmith.pipeline.spec import canonical_json
+        from edgesmith.pipeline.target_facts import get_target, tool_parts
+        from edgesmith.pipeline.versions import installed
+
+        chosen = self.target or spec.targets[0]
+        facts = {
+            f"facts of {t}": canonical_json(get_target(t).describe().facts())
+            for t in sorted({chosen, *spec.targets})
+        }
+        versions = installed("torch", "torch-pruning", "brevitas", "numpy")
+        return {"pruned for": chosen, **facts, **tool_parts(chosen), **versions}
+
+    def run(self, context: StageContext) -> None:
+        import math
+        import shutil
+        from dataclasses import replace
+
+        from edgesmith.pipeline.errors import PruningError
+        from edgesmith.pipeline.splits import read_split
+        from edgesmith.pipeline.target_facts import get_target
+        from edgesmith.pipeline.torch_model import load_model
+        from edgesmith.prune.costs import costs_on
+        from edgesmith.prune.driver import Pruner, Task
+        from edgesmith.prune.masks import gain_statement
+        from edgesmith.prune.stored import save_pruned
+        from edgesmith.targets.cost import Metric
+
+        spec = context.spec
+        if spec.model.kind == "file":
+            raise PruningError(
+                "a model file cannot be pruned: its channels are integers already",
+                fix="give the torch model, or remove the stage `prune`",
+            )
+        target = get_target(self.target or spec.targets[0])
+        train, selection = (read_split(context.inputs["data"], n) for n in ("train", "selection"))
+        shape = tuple(train.inputs.shape[1:])
+        described = [get_target(name).describe() for name in spec.targets]
+        costs = costs_on(target, spec.folder / _STATE / "costs", shape, Metric(self.metric))
+        task = Task(
+            load_model(spec, context.inputs["load"]),
+            train,
+            selection,
+            costs,
+            target.name,
+            math.lcm(*(each.channel_divisor for each in (target.describe(), *described))),
+        )
+        unfinished = self._unfinished(context)
+        pruner = Pruner(
+            task, self, seed=context.seed, progress=context.progress, checkpoint=unfinished
+        )
+        pruned = pruner.run()
+        statements = tuple(map(gain_statement, described)) if pruned.masks else ()
+        result = replace(pruned.result, notes=(*pruned.result.notes, *statements))
+        save_pruned(replace(pruned, result=result), context.folder)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        context.log.info(
+            "%.0f -> %.0f %s", result.before.value, result.after.value, result.before.unit
+        )
+
+    def _unfinished(self, context: StageContext) -> Path:
+        """Where an interrupted run goes on: a folder of this stage's own inputs and parameters."""
+        import hashlib
+
+        from edgesmith.pipeline.jsonvalue import to_data
+        from edgesmith.pipeline.spec import canonical_json
+
+        parts = [
+            to_data(self),
+            context.seed,
+            self.key_parts(context.spec, None),
+            {name: context.records[name].digest for name in ("load", "data")},
+        ]
+        digest = hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+        return context.spec.folder / _STATE / "unfinished" / f"prune-{digest}"

@@ -1,0 +1,165 @@
+"""What a pruned module costs on the target: counted there, or multiply-accumulates where not.
+
+A candidate is quantized in a moment (int8, ranges of random inputs): a layer's cost depends on
+its shape and formats, never on its values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgesmith.pipeline.errors import DoesNotFitError, PruningError, TargetUnsupportedError
+from edgesmith.pipeline.values import Kind
+from edgesmith.prune.surgery import Conv
+from edgesmith.prune.values import CostFigure
+from edgesmith.quantize.export import to_onnx
+from edgesmith.quantize.options import PTQOptions
+from edgesmith.quantize.ptq import quantize
+from edgesmith.targets.cost import CostModel, Figure, Metric, cost_model
+from edgesmith.targets.graph.legalizer import legalize
+from edgesmith.targets.graph.onnx_reader import read_onnx
+
+if TYPE_CHECKING:
+    from edgesmith.targets.base import Target
+    from edgesmith.targets.graph.ir import Graph
+
+QUICK = PTQOptions(ranges="min-max", equalize=False, bias_correction=False)
+_SAMPLES = 2
+
+
+class Costs(Protocol):
+    """Costs of whole models, all in one unit."""
+
+    note: str
+    """What a reader must know about these numbers; may be empty."""
+
+    def measure(self, models: Sequence[nn.Module]) -> list[CostFigure]:
+        """One figure per model."""
+
+
+def costs_on(
+    target: Target,
+    folder: Path,
+    sample_shape: tuple[int, ...],
+    metric: Metric = Metric.INSTRUCTIONS,
+    formats: PTQOptions = QUICK,
+) -> Costs:
+    """The target's own costs, or multiply-accumulates where it has no cost model.
+
+    Args:
+        folder: where the cost model keeps what it measures.
+    """
+    try:
+        table = cost_model(target, folder)
+    except TargetUnsupportedError:
+        return MacCosts(sample_shape, target.name)
+    return TargetCosts(target, table, sample_shape, metric, formats)
+
+
+class TargetCosts:
+    """Costs that the target's cost model has measured.
+
+    Args:
+        metric: what is to fall.
+        formats: how the deployed model will be quantized.
+    """
+
+    note = ""
+
+    def __init__(
+        self,
+        target: Target,
+        table: CostModel,
+        sample_shape: tuple[int, ...],
+        metric: Metric,
+        formats: PTQOptions,
+    ) -> None:
+        self._target = target
+        self._table = table
+        self._shape = sample_shape
+        self._metric = metric
+        self._formats = formats
+
+    def measure(self, models: Sequence[nn.Module]) -> list[CostFigure]:
+        """Costs of models, layers that nobody knows measured together.
+
+        Raises:
+            ToolMissingError, ToolFailedError: they cannot be measured.
+            PruningError: the target has no such metric.
+        """
+        graphs = [self.lowered(model) for model in models]
+        self._table.fill(graphs)
+        return [self._figure(graph) for graph in graphs]
+
+    def lowered(self, model: nn.Module) -> Graph:
+        """The legalized graph of a model, with scales of random inputs."""
+        inputs = np.random.default_rng(0).standard_normal((_SAMPLES, *self._shape))
+        made = quantize(model, inputs.astype(np.float32), self._formats, seed=0)
+        graph = read_onnx(to_onnx(made).SerializeToString(), "candidate")
+        return legalize(graph, self._target.describe())
+
+    def _figure(self, graph: Graph) -> CostFigure:
+        try:
+            figures = self._table.model(graph).figures
+        except DoesNotFitError:  # what is pruned may fit; until then its layers' sum must do
+            parts = [self._table.layer(op, graph).figures for op in graph.ops]
+            figures = {self._metric: _sum([part[self._metric] for part in parts])}
+        if self._metric not in figures:
+            raise PruningError(
+                f"target {self._target.name!r} has no {self._metric.value} figure",
+                fix=f"choose a metric of {', '.join(sorted(figures))}",
+            )
+        found = figures[self._metric]
+        basis = f"cost model of {self._target.name}"
+        return CostFigure(found.value, found.unit, found.kind, basis)
+
+
+def _sum(figures: Sequence[Figure]) -> Figure:
+    first = figures[0]
+    total = sum(each.value for each in figures)
+    return Figure(total, first.unit, first.kind, first.samples, total, total)
+
+
+class MacCosts:
+    """Multiply-accumulates of convolutions and linear layers, counted in one forward pass."""
+
+    def __init__(self, sample_shape: tuple[int, ...], target: str) -> None:
+        self._shape = sample_shape
+        self.note = (
+            f"target {target!r} has no cost model: pruning was guided by multiply-accumulates of"
+            " convolutions and linear layers, which is no measurement"
+        )
+
+    def measure(self, models: Sequence[nn.Module]) -> list[CostFigure]:
+        """MACs of one sample."""
+        basis = "counted multiply-accumulates"
+        return [
+            CostFigure(macs(each, self._shape), "MACs", Kind.ESTIMATED, basis) for each in models
+        ]
+
+
+@torch.no_grad()
+def macs(model: nn.Module, sample_shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of convolutions and linear layers on one sample."""
+    total = 0
+
+    def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(layer, (*Conv, nn.Linear))
+        total += output.numel() * math.prod(layer.weight.shape[1:])
+
+    layers = [m for m in model.modules() if isinstance(m, (*Conv, nn.Linear))]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    training = model.training
+    model.eval()(torch.zeros(1, *sample_shape))
+    model.train(training)
+    for hook in hooks:
+        hook.remove()
+    return total

@@ -1,0 +1,1 @@
+"""How much a channel matters: one importance per file, found by its name."""

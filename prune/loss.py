@@ -1,0 +1,47 @@
+"""Losses of classifiers that end in logits or in probabilities."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LEAST = 1e-12
+
+
+def logits_of(outputs: Tensor) -> Tensor:
+    """[N, classes]: outputs as they are, or their logarithm where they are probabilities.
+
+    Softmax of the logarithm of probabilities is the probabilities, so what follows needs not
+    know which of both the model gives.
+    """
+    flat = outputs.reshape(len(outputs), -1)
+    with torch.no_grad():
+        positive = bool((flat >= 0).all())
+        probabilities = positive and bool(((flat.sum(1) - 1).abs() < 1e-3).all())
+    return flat.clamp_min(_LEAST).log() if probabilities else flat
+
+
+def class_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy."""
+    return F.cross_entropy(logits_of(outputs), labels)
+
+
+def distilled_loss(
+    outputs: Tensor, teacher: Tensor, labels: Tensor, weight: float, temperature: float
+) -> Tensor:
+    """(1 - weight) * cross-entropy + weight * T^2 * KL(teacher || student) at temperature T.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+    """
+    student = logits_of(outputs)
+    hard = F.cross_entropy(student, labels)
+    if weight == 0:
+        return hard
+    soft = F.kl_div(
+        F.log_softmax(student / temperature, 1),
+        F.log_softmax(logits_of(teacher) / temperature, 1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    return (1 - weight) * hard + weight * temperature**2 * soft

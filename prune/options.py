@@ -1,0 +1,116 @@
+"""What the `prune` stage can be told: frozen dataclasses whose fields are its YAML keys.
+
+Imports no torch, so that specs are linted quickly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from edgesmith.pipeline.errors import PruningError
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """Training after each step: cross-entropy and distillation from the unpruned model.
+
+    Args:
+        epochs: at most so many over the train split, per round.
+        learning_rate: at the start; falls to 0 by a cosine.
+        distillation: weight of the unpruned model's outputs against the labels, 0 to 1.
+        patience: epochs without a better selection accuracy after which it stops.
+        flip: mirror half of the images.
+        shift: move images by up to so many pixels.
+    """
+
+    epochs: Count = 8
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive = 1e-3
+    weight_decay: NotNegative = 1e-4
+    distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
+    temperature: Positive = 2.0
+    patience: Count = 4
+    flip: bool = False
+    shift: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class Sparsity:
+    """Weights that are exactly zero, smallest magnitudes first.
+
+    Args:
+        pattern: `n:m` keeps the n largest of every m weights along a layer's inputs;
+            `unstructured` takes any.
+        kept, of: n and m.
+        zeros: share of weights that `unstructured` sets to zero in each layer.
+        exclude: shell-style patterns of layers that stay dense.
+    """
+
+    pattern: Literal["n:m", "unstructured"] = "n:m"
+    kept: Count = 2
+    of: Annotated[int, Field(ge=2)] = 4
+    zeros: Share = 0.5
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """Structured pruning to a cost on a target, then fine-tuning.
+
+    Args:
+        target: whose cost is meant; the first of the spec if not given.
+        cost: share of the unpruned model's cost that is to be left; null prunes no channels.
+        metric: what the target counts.
+        importance: a file in `prune/importances/`.
+        samples: train samples that importances look at.
+        rounds: prune and fine-tune so many times, in equal ratios.
+        tolerance_points: a round whose selection accuracy after fine-tuning lies more than this
+            below the unpruned model's is rolled back.
+        max_pruned: at most this share of a group of channels goes.
+        exclude: shell-style patterns of layers that keep their channels.
+        finetune: null leaves the weights as they are.
+        sparsity: zeros after the channels are gone.
+    """
+
+    target: str | None = None
+    cost: Share | None = 0.5
+    metric: Literal["instructions", "cycles", "time", "flash", "arena"] = "instructions"
+    importance: str = "fisher"
+    samples: Count = 256
+    rounds: Count = 3
+    tolerance_points: NotNegative = 3.0
+    max_pruned: Share = 0.9
+    exclude: tuple[str, ...] = ()
+    finetune: FineTune | None = FineTune()
+    sparsity: Sparsity | None = None
+
+    def check(self) -> None:
+        """Refuse values that no run can use.
+
+        Raises:
+            SpecError: there is no such importance.
+            PruningError: nothing is asked for, or a pattern keeps everything.
+        """
+        from edgesmith.prune.importances.base import importances
+
+        importances().get(self.importance)
+        if self.cost is None and self.sparsity is None:
+            raise PruningError(
+                "neither `cost` nor `sparsity` is set, so there is nothing to prune",
+                fix="set one of them, or remove the stage",
+            )
+        pattern = self.sparsity
+        if pattern is not None and pattern.pattern == "n:m" and pattern.kept >= pattern.of:
+            raise PruningError(
+                f"sparsity {pattern.kept}:{pattern.of} keeps every weight",
+                fix="choose `kept` below `of`, such as 2 of 4",
+            )

@@ -1,0 +1,66 @@
+"""A pruned model on disk: plan, weights, masks, result; no module is ever pickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import pydantic
+import safetensors.torch
+from torch import nn
+
+from edgesmith.pipeline.errors import CacheError
+from edgesmith.pipeline.jsonvalue import from_json, to_json
+from edgesmith.pipeline.torch_model import WEIGHTS, load_weights, read_checkpoint
+from edgesmith.prune.driver import Pruned
+from edgesmith.prune.masks import save_masks
+from edgesmith.prune.surgery import apply_plan
+from edgesmith.prune.values import PrunePlan, PruneResult
+
+T = TypeVar("T")
+
+PLAN, RESULT = "plan.json", "prune.json"
+
+
+def save_pruned(pruned: Pruned, folder: Path) -> None:
+    """Write into an existing folder."""
+    state = {name: value.clone() for name, value in pruned.module.state_dict().items()}
+    safetensors.torch.save_file(state, str(folder / WEIGHTS))
+    (folder / PLAN).write_text(to_json(pruned.plan), encoding="utf-8")
+    (folder / RESULT).write_text(to_json(pruned.result), encoding="utf-8")
+    if pruned.masks:
+        save_masks(folder, pruned.masks)
+
+
+def load_pruned(folder: Path, original: nn.Module) -> nn.Module:
+    """The pruned module, in eval mode.
+
+    Args:
+        original: the model that was pruned; only its structure is used, and it is not changed.
+
+    Raises:
+        CacheError: the plan is missing or damaged.
+        CheckpointError: plan or weights belong to another model.
+    """
+    module = apply_plan(original, _read(PrunePlan, folder / PLAN))
+    load_weights(module, read_checkpoint(folder / WEIGHTS), "the pruned weights")
+    return module
+
+
+def load_result(folder: Path) -> PruneResult:
+    """What pruning did.
+
+    Raises:
+        CacheError: the file is missing or damaged.
+    """
+    return _read(PruneResult, folder / RESULT)
+
+
+def _read(kind: type[T], path: Path) -> T:
+    try:
+        return from_json(kind, path.read_bytes())
+    except (OSError, pydantic.ValidationError) as error:
+        raise CacheError(
+            f"{path.name} of the pruned model cannot be read: {type(error).__name__}",
+            fix="run the prune stage again with --force prune",
+        ) from error

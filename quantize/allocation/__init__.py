@@ -1,0 +1,1 @@
+"""Which group gets which format: optimal under budgets, from sensitivities and costs."""

@@ -1,0 +1,182 @@
+"""Choosing channels by cost: widths, prices, budgets, and the target's own figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgesmith.pipeline.errors import PruningError, UnreachableCostError
+from edgesmith.pipeline.target_facts import get_target
+from edgesmith.pipeline.values import Kind
+from edgesmith.prune.costs import MacCosts, TargetCosts, costs_on, macs
+from edgesmith.prune.importances.base import Scores
+from edgesmith.prune.selection import Limits, Selection, ladder
+from edgesmith.prune.structure import structure_of
+from edgesmith.prune.surgery import apply_plan
+from edgesmith.prune.values import ChannelGroup, CostFigure, Structure
+from tests.prune.nets import make, trained
+
+SHAPE = (3, 8, 8)
+
+
+class Priced:
+    """Costs per output channel, by layer; everything else is free."""
+
+    note = ""
+
+    def __init__(self, **prices: float) -> None:
+        self._prices = prices
+        self.measured = 0
+
+    def measure(self, models: Sequence[nn.Module]) -> list[CostFigure]:
+        self.measured += len(models)
+        costs = []
+        for model in models:
+            widths = {n: m.weight.shape[0] for n, m in model.named_modules() if _layer(m)}
+            cost = sum(price * widths[name] for name, price in self._prices.items())
+            costs.append(CostFigure(cost, "coins", Kind.MEASURED, "test"))
+        return costs
+
+
+def _layer(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Conv2d, nn.Linear))
+
+
+def flat(structure: Structure) -> dict[str, Scores]:
+    return {group.name: np.ones(len(group.units)) for group in structure.groups}
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    return {n: m.weight.shape[0] for n, m in model.named_modules() if _layer(m)}  # type: ignore[union-attr,index,operator]
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 4, 8])
+@pytest.mark.parametrize("name", ["residual", "grouped", "concat", "embedded"])
+def test_every_pruned_width_is_a_multiple_of_the_divisor(name: str, divisor: int) -> None:
+    model, shape = make(name)
+    structure = structure_of(model, shape)
+    before = widths(model)
+    rng = np.random.default_rng(0)
+    scores = {g.name: rng.random(len(g.units)) for g in structure.groups}
+    limits = Limits(divisor, 0.8)
+    costs = MacCosts(shape, "none")
+    selection = Selection(model, structure, scores, costs, limits)
+    if len(selection.stuck()) == len(structure.groups):
+        pytest.skip("too narrow for this divisor")
+    goal = (macs(model, shape) + selection.cheapest().cost.value) / 2
+    choice = selection.reach(goal)
+    after = widths(apply_plan(model, choice.plan))
+    assert choice.cost.value <= goal
+    for layer, width in after.items():
+        assert width == before.get(layer, width) or width % divisor == 0
+
+
+def test_the_worst_units_go_first_and_the_rest_keeps_its_order() -> None:
+    model, shape = make("residual")
+    group = structure_of(model, shape)["layer1.0.conv1"]
+    scores = np.array([5.0, 1, 7, 2, 8, 3, 6, 4])
+    rungs = ladder(group, scores, Limits(2, 0.75), 8)
+    assert rungs == [(0, 1, 2, 3, 4, 5, 6, 7), (0, 2, 4, 5, 6, 7), (0, 2, 4, 6), (2, 4)]
+
+
+def test_a_group_keeps_its_share_of_the_original_width() -> None:
+    model, shape = make("residual")
+    group: ChannelGroup = structure_of(model, shape)["layer1.0.conv1"]
+    assert [len(r) for r in ladder(group, np.ones(8), Limits(1, 0.5), 8)] == [8, 7, 6, 5, 4]
+    assert len(ladder(group, np.ones(8), Limits(1, 0.5), 16)) == 1
+
+
+def test_channels_go_where_the_target_saves_most() -> None:
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    costs = Priced(**{"stem.0": 1.0, "conv1": 10.0})
+    choice = Selection(model, structure, flat(structure), costs, Limits()).reach(100)
+    after = widths(apply_plan(model, choice.plan))
+    assert (after["stem.0"], after["conv1"]) == (16, 8)
+    turned = Priced(**{"stem.0": 10.0, "conv1": 1.0})
+    choice = Selection(model, structure, flat(structure), turned, Limits()).reach(100)
+    after = widths(apply_plan(model, choice.plan))
+    assert (after["stem.0"], after["conv1"]) == (8, 16)
+
+
+def test_saliency_weighs_against_cost() -> None:
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    scores = flat(structure)
+    scores["conv1"] *= 100
+    costs = Priced(**{"stem.0": 1.0, "conv1": 10.0})
+    choice = Selection(model, structure, scores, costs, Limits()).reach(170)
+    after = widths(apply_plan(model, choice.plan))
+    assert (after["stem.0"], after["conv1"]) == (10, 16)
+
+
+def test_an_unreachable_cost_names_the_nearest() -> None:
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    costs = Priced(conv1=10.0)
+    selection = Selection(model, structure, flat(structure), costs, Limits(4, 0.5))
+    with pytest.raises(UnreachableCostError, match="the nearest is 80 coins") as caught:
+        selection.reach(79)
+    assert caught.value.code == "ES352"
+    assert selection.reach(80).cost.value == 80
+
+
+def test_a_model_without_room_is_an_error() -> None:
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    selection = Selection(model, structure, flat(structure), Priced(conv1=1.0), Limits(32))
+    assert set(selection.stuck()) == {"stem.0", "conv1"}
+    with pytest.raises(PruningError, match="nothing in Classifier can be pruned"):
+        selection.reach(1)
+
+
+def test_the_same_choice_every_time() -> None:
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    plans = []
+    for _ in range(2):
+        costs = MacCosts(SHAPE, "none")
+        selection = Selection(model, structure, flat(structure), costs, Limits(4))
+        plans.append(selection.reach(macs(model, SHAPE) / 2).plan)
+    assert plans[0] == plans[1]
+
+
+def test_macs_are_those_of_the_formula() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=8),
+        nn.Flatten(),
+        nn.Linear(8 * 16, 5),
+    )
+    assert macs(model, SHAPE) == 64 * 8 * 27 + 16 * 8 * 9 + 128 * 5
+
+
+def test_a_target_without_a_cost_model_is_said(tmp_path: Path) -> None:
+    costs = costs_on(get_target("cpu-litert"), tmp_path, SHAPE)
+    assert isinstance(costs, MacCosts)
+    assert "no cost model" in costs.note
+    assert costs.measure([trained()])[0].unit == "MACs"
+
+
+def test_microcontroller_costs_are_those_of_the_cost_model(tmp_path: Path) -> None:
+    target = get_target("cortex-m4")
+    for tool in target.tools():
+        if tool.find() is None:
+            pytest.skip(f"cortex-m4 needs {tool.name}: {tool.install}")
+    costs = costs_on(target, tmp_path, SHAPE)
+    assert isinstance(costs, TargetCosts)
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    before = costs.measure([model])[0]
+    assert (before.unit, before.kind) == ("instructions", Kind.SIMULATED)
+    torch.manual_seed(0)
+    selection = Selection(model, structure, flat(structure), costs, Limits(4))
+    choice = selection.reach(0.5 * before.value)
+    assert choice.cost.value <= 0.5 * before.value
+    again = costs.measure([apply_plan(model, choice.plan)])[0]
+    assert again == choice.cost

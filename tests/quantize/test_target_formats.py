@@ -1,0 +1,135 @@
+"""Formats that a target lacks are refused before anything runs, where the spec has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgesmith.pipeline.errors import TargetUnsupportedError
+from edgesmith.pipeline.lint import check_source
+from edgesmith.pipeline.problems import Problem, ProblemCode
+from edgesmith.pipeline.registry import Registries
+from edgesmith.pipeline.spec_source import parse_source
+from edgesmith.pipeline.target_facts import get_target
+from edgesmith.pipeline.values import Policy
+from edgesmith.quantize.options import Override, PTQOptions, overrides_of
+from edgesmith.quantize.ptq import quantize
+from edgesmith.quantize.target_formats import TakenFormats, refusals
+from tests.pipeline.world import DATA, MODEL
+from tests.quantize.nets import make
+
+SPEC = """\
+spec_version: 1
+name: small
+model: {kind: torch, factory: "model.py:build_model", checkpoint: w.safetensors, input_shape: [4]}
+data:
+  calibration: {factory: "data.py:split", args: {part: calibration}}
+  test: {factory: "data.py:split", args: {part: test}}
+stages:
+  - stage: score
+"""
+
+
+def problems(folder: Path, stages: str, targets: str) -> tuple[Problem, ...]:
+    (folder / "model.py").write_text(MODEL)
+    (folder / "data.py").write_text(DATA)
+    (folder / "w.safetensors").write_bytes(b"")
+    text = SPEC + stages + f"targets: [{targets}]\n"
+    source = parse_source(text, str(folder / "spec.yaml"))
+    return check_source(source, Registries.discovered())[1]
+
+
+@pytest.mark.parametrize(
+    ("stages", "targets", "line", "says", "fix"),
+    [
+        (
+            "  - stage: quantize\n    weights: int1\n",
+            "cpu-litert",
+            10,
+            "stage `quantize`: the target `cpu-litert` lacks int1 weights",
+            "it takes int3, int4, int5, int6, int7, int8",
+        ),
+        (
+            "  - stage: quantize\n    activations: fp8-e4m3\n",
+            "c-host",
+            10,
+            "lacks fp8-e4m3 activations",
+            "it takes int4, int8, int16",
+        ),
+        (
+            "  - stage: quantize\n    overrides:\n      - {op: conv2d, weights: int8}\n"
+            "      - {name: fc, weights: e3m2}\n",
+            "c-host",
+            12,
+            "lacks e3m2 weights",
+            "it takes int1, int2, int3, int4, int5, int6, int7, int8",
+        ),
+        (
+            "  - stage: quantize\n    weights: int4\n    activations: int16\n",
+            "cpu-litert",
+            10,
+            "lacks int4 weights beside int16 activations",
+            "beside these it takes int5, int6, int7, int8",
+        ),
+    ],
+)
+def test_lint_says_what_a_target_lacks(
+    tmp_path: Path, stages: str, targets: str, line: int, says: str, fix: str
+) -> None:
+    (problem,) = problems(tmp_path, stages, targets)
+    assert (problem.code, problem.line) == (ProblemCode.LACKING_FORMAT, line)
+    assert says in problem.message
+    assert problem.suggestion == fix
+
+
+def test_formats_that_all_targets_take(tmp_path: Path) -> None:
+    stages = "  - stage: quantize\n    weights: int2\n    activations: int4\n"
+    assert not problems(tmp_path, stages, "c-host, cortex-m4")
+    assert not problems(tmp_path, "", "cpu-litert, cpu-onnxruntime, c-host")
+
+
+def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "  - stage: quantize\n    weights: int9\n", "c-host")
+    assert problem.code == ProblemCode.BAD_VALUE
+    assert problem.message == '`weights` is "int9"'
+    assert "`fp8-e4m3`" in problem.suggestion
+    assert "did you mean `int" in problem.suggestion
+
+
+def test_every_default_is_taken_by_every_integer_target() -> None:
+    for name in ("cpu-litert", "cpu-onnxruntime", "cpu-tflite-runtime", "c-host", "cortex-m4"):
+        assert not list(refusals(PTQOptions(), get_target(name).describe()))
+
+
+def test_a_policy_is_checked_before_calibration() -> None:
+    """Through `quantize`, for policies that come from a search rather than from YAML."""
+    model, data = make("plain")
+    options = PTQOptions(overrides=(Override("9", weights="int2"),))
+    assert quantize(model, data, options, seed=0, targets=[get_target("c-host").describe()])
+    target = get_target("cpu-litert").describe()
+    with pytest.raises(TargetUnsupportedError, match="lacks the formats of 1 group:") as caught:
+        quantize(model, data, options, seed=0, targets=[target])
+    assert "int2 weights beside int8 activations" in caught.value.message
+    assert caught.value.fix == (
+        "it takes the activations int4, int8, int16, and the weights int3, int4, int5, int6, int7,"
+        " int8"
+    )
+
+
+def test_a_policy_as_overrides_gives_the_policy_again() -> None:
+    model, data = make("inception")
+    rules = (Override(op="conv2d", weights="int3"), Override(name="*1*", activations="int16"))
+    first = quantize(model, data, PTQOptions(overrides=rules), seed=0)
+    again = overrides_of(first.placement.policy, first.placement.groups)
+    second = quantize(model, data, PTQOptions(overrides=again), seed=0)
+    assert second.placement.policy == first.placement.policy
+    assert second.searched().same_as(first.searched())
+    with pytest.raises(Exception, match="no formats for the group 'other'"):
+        overrides_of(Policy({}), ["other"])
+
+
+def test_taken_formats_of_a_target() -> None:
+    taken = TakenFormats.of(get_target("cpu-litert").describe())
+    assert taken.activation_names() == ("int4", "int8", "int16")
+    assert "int2" not in taken.weight_names()
