@@ -186,7 +186,8 @@ def _check_formats(
     if document.model.kind != "torch":
         return
     written = {entry.stage: index for index, entry in enumerate(document.stages)}
-    for name in registries.stages.names():
+    # Others run only where they are written; quantizing runs anyway, with its defaults.
+    for name in sorted({*written, "quantize"} & {*registries.stages.names()}):
         index = written.get(name)
         parameters = document.stages[index].parameters if index is not None else {}
         stage = adapter(registries.stages.get(name)).validate_python(dict(parameters))

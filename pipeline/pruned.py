@@ -15,7 +15,7 @@ PRUNE = "prune"
 
 def prunes(spec: Spec) -> bool:
     """Whether the spec names the stage `prune`."""
-    return any(entry.stage == PRUNE for entry in spec.stages)
+    return spec.has_stage(PRUNE)
 
 
 def with_pruning(spec: Spec, *stages: str) -> tuple[str, ...]:

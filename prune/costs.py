@@ -7,16 +7,18 @@ its shape and formats, never on its values.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgesmith.pipeline.errors import DoesNotFitError, PruningError, TargetUnsupportedError
+from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.values import Kind
+from edgesmith.prune.options import FORMATS
 from edgesmith.prune.surgery import Conv
 from edgesmith.prune.values import CostFigure
 from edgesmith.quantize.export import to_onnx
@@ -32,6 +34,18 @@ if TYPE_CHECKING:
 
 QUICK = PTQOptions(ranges="min-max", equalize=False, bias_correction=False)
 _SAMPLES = 2
+
+
+def quick(quantize_parameters: Mapping[str, Any]) -> PTQOptions:
+    """The formats of a `quantize` stage's parameters, quantized without care for accuracy.
+
+    Raises:
+        pydantic.ValidationError: they are none; the spec's check refuses them before.
+    """
+    formats = {key: quantize_parameters[key] for key in FORMATS if key in quantize_parameters}
+    rest = {"ranges": "min-max", "equalize": False, "bias_correction": False}
+    found: PTQOptions = adapter(PTQOptions).validate_python({**formats, **rest})
+    return found
 
 
 class Costs(Protocol):

@@ -12,6 +12,9 @@ from pydantic import Field
 
 from edgesmith.pipeline.errors import PruningError
 
+FORMATS = ("weights", "activations", "overrides")
+"""Parameters of the `quantize` stage that decide what a layer costs."""
+
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

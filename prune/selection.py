@@ -2,11 +2,12 @@
 
 Greedy, one step of one group at a time. A step is as many units as bring all widths of the group
 back to the divisor. Only groups that share a layer with the last one removed are measured again.
+Steps that fit below the goal in the end, because a later one saved more than was needed, are undone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,7 +152,37 @@ class Selection:
             if report is not None:
                 done = round(100 * (start - now.cost.value) / max(start - goal, 1e-9))
                 report("choosing channels", min(done, 100), 100)
-        return now
+        return self._given_back(now, goal)
+
+    def _given_back(self, now: Choice, goal: float) -> Choice:
+        """Steps that turn out to fit below the goal are undone: the last one overshoots."""
+        while True:
+            names = [name for name, at in self._rung.items() if at > 0]
+            models = [self._made({**self._rung, name: self._rung[name] - 1}) for name in names]
+            costs = zip(names, self._costs.measure(models), strict=True)
+            fitting = [name for name, cost in costs if cost.value <= goal]
+            if not fitting:
+                return now
+            best = max(fitting, key=lambda name: (self._lost(name, self._rung[name] - 1), name))
+            self._rung[best] -= 1
+            now = self._at(self._rung)
+
+    def uniform(self, goal: float) -> Choice:
+        """The same share of every group, as large as the cost allows: what to compare with.
+
+        Raises:
+            UnreachableCostError: the cheapest form costs more; its cost is named.
+        """
+        self.require(goal)
+        sizes = {name: len(rungs[0]) for name, rungs in self._ladders.items()}
+        shares = {len(r) / sizes[n] for n, rungs in self._ladders.items() for r in rungs}
+        for share in sorted(shares, reverse=True):
+            choice = self._at(
+                {name: _rung_of(rungs, share) for name, rungs in self._ladders.items()}
+            )
+            if choice.cost.value <= goal:
+                return choice
+        return self.cheapest()
 
     def _measure(self, saved: dict[str, float], now: float) -> None:
         """Fill in what the next step of each group saves; steps that save nothing are left out."""
@@ -167,9 +198,13 @@ class Selection:
 
     def _price(self, name: str, saved: float) -> float:
         """Saliency that the group's next step loses, per cost saved."""
-        rungs, at = self._ladders[name], self._rung[name]
+        return self._lost(name, self._rung[name]) / saved
+
+    def _lost(self, name: str, at: int) -> float:
+        """Saliency that the step from one rung to the next loses."""
+        rungs = self._ladders[name]
         gone = sorted(set(rungs[at]) - set(rungs[at + 1]))
-        return float(self._scores[name][gone].sum()) / saved
+        return float(self._scores[name][gone].sum())
 
     def _adjacent(self, one: str, other: str) -> bool:
         layers = [{layer for layer, _ in self._structure[name].members} for name in (one, other)]
@@ -184,6 +219,12 @@ class Selection:
 
     def _at(self, rung: Mapping[str, int]) -> Choice:
         return Choice(self._plan(rung), self._costs.measure([self._made(rung)])[0])
+
+
+def _rung_of(rungs: Sequence[Units], share: float) -> int:
+    """The first rung that keeps at most this share; the last one where none does."""
+    most = share * len(rungs[0]) + 1e-9
+    return next((i for i, kept in enumerate(rungs) if len(kept) <= most), len(rungs) - 1)
 
 
 def _unreachable(goal: float, floor: CostFigure) -> UnreachableCostError:

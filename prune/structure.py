@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesmith.pipeline.errors import CheckpointError, PruningError
-from edgesmith.prune.attention import HeadAttention, convertible, with_heads
+from edgesmith.prune.attention import convertible, with_heads
 from edgesmith.prune.dependencies import channel_groups
 from edgesmith.prune.surgery import Kept, Norm, apply_plan, plan_of
 from edgesmith.prune.values import ChannelGroup, Frozen, Slot, Structure
@@ -63,11 +63,6 @@ def structure_of(
             fix="exclude layers of the part that is built unusually (`exclude`)",
         )
     return Structure(tuple(groups), tuple(refused), paths)
-
-
-def head_units(model: nn.Module) -> dict[str, int]:
-    """Heads of every `HeadAttention`, by its path."""
-    return {n: m.heads for n, m in model.named_modules() if isinstance(m, HeadAttention)}
 
 
 def _layers(group: ChannelGroup) -> tuple[str, ...]:

@@ -60,13 +60,9 @@ class AffineQuantizer(nn.Module):
         self.codes = torch.from_numpy(stored_values(codes, self.format))
 
     def forward(self, x: Tensor) -> Quantized:
-        if self.codes is not None:
-            codes = self.codes
-        else:
-            codes = self._round(x / self.scale)
+        codes = self._round(x / self.scale) if self.codes is None else self.codes
         values = (codes - self.zero_point) * self.scale
         return values, self.scale, self.zero_point, self.bit_width
-
 
     def _round(self, scaled: Tensor) -> Tensor:
         if self.format.is_float:

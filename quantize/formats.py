@@ -96,8 +96,9 @@ def stored_values(codes: npt.ArrayLike, fmt: QFormat) -> npt.NDArray[np.float32]
     if not fmt.is_float:
         return np.asarray(codes, np.float32)
     if fmt.is_float32:
-        return np.asarray(codes).astype(np.uint32).view(np.float32)
-    return decode(codes, FLOAT8_STORAGE[fmt.storage]).astype(np.float32)
+        bits = np.asarray(codes).astype(np.uint32)
+        return np.asarray(bits.view(np.float32), np.float32)
+    return np.asarray(decode(codes, FLOAT8_STORAGE[fmt.storage]), np.float32)
 
 
 def power_of_two(scale: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -137,4 +138,5 @@ def _table(fmt: QFormat) -> npt.NDArray[np.float64]:
         values[top] = np.where(mantissa[top] == 0, np.inf, np.nan)
     elif fmt.special is Special.NAN:
         values[top & (mantissa == (1 << fmt.mantissa_bits) - 1)] = np.nan
-    return np.where(patterns >> (fmt.bits - 1) == 1, -values, values)
+    negative = patterns >> (fmt.bits - 1) == 1
+    return np.asarray(np.where(negative, -values, values), np.float64)

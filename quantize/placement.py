@@ -9,8 +9,8 @@
    and int16: asked for int4 they give int8. Float outputs have scales like all others.
    A concat that would tie such a tensor to others takes it through a `Requantize`.
 4. An operator computes in the format of its output; operands in another format
-   go through a `Requantize` named `<tensor>.<format>`, unless both are floats. Constants that are no
-   activations (an operator's `parameters`) have the format that the operator says.
+   go through a `Requantize` named `<tensor>.<format>`, unless both are floats. Constants
+   that are no activations (an operator's `parameters`) have the format that it says.
 5. Weights are symmetric (zero point 0). Bias scale is input scale * weight scale.
 6. Where the default activation format is an 8-bit float, only what layers and matrix
    products read has it: FP8 products accumulate and leave in wider floats, so all other

@@ -50,9 +50,7 @@ class TakenFormats:
 
     def weight_names(self, activation: QFormat | None = None) -> tuple[str, ...]:
         """The weight formats of specs that it takes, beside one activation format or any."""
-        return tuple(
-            name for name, fmt in WEIGHT_FORMATS.items() if self.takes(activation, fmt)
-        )
+        return tuple(name for name, fmt in WEIGHT_FORMATS.items() if self.takes(activation, fmt))
 
     def takes(self, activation: QFormat | None, weight: QFormat) -> bool:
         """Whether an operator takes such weights, beside one activation format or any."""

@@ -49,8 +49,9 @@ def find_scales(
 ) -> WeightScales:
     """Scales for a weight [O, ...]: of the largest magnitude, or with `search` of least error.
 
-    Binary weights have the mean magnitude as scale (XNOR-Net). A channel whose weights are so small that its bias would not fit 32 bits gets
-    a larger scale; a channel of zeros that of the layer's largest weight.
+    Binary weights have the mean magnitude as scale (XNOR-Net). A channel whose weights
+    are so small that its bias would not fit 32 bits gets a larger scale; a channel of
+    zeros that of the layer's largest weight.
     """
     rows = weight.reshape(weight.shape[0], -1)
     per_tensor = fmt.granularity is Granularity.PER_TENSOR

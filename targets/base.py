@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgesmith.pipeline.errors import SpecError
 from edgesmith.pipeline.results import Device, LatencySeries
@@ -99,7 +99,7 @@ class Target(ABC):
 
     name: ClassVar[str]
     deploys_exported: ClassVar[bool] = False
-    """The artifact is the exported QDQ file as it is, with 8-bit floats that no IntegerGraph has."""
+    """The artifact is the exported QDQ file as it is, with floats that no IntegerGraph has."""
     size_name: ClassVar[str] = "deployed file"
     """What `deployed_bytes` is the size of, as reports name it."""
 
@@ -159,7 +159,9 @@ class Target(ABC):
         from edgesmith.targets.graph.reference import PROFILES, execute
 
         profile = PROFILES[self.describe().rounding_profile]
-        return execute(self.shipped(products), list(inputs), profile, trace=trace)
+        found: Any = execute(self.shipped(products), list(inputs), profile, trace=trace)
+        codes: dict[str, Codes] = found
+        return codes
 
     def interface(self) -> str | None:
         """The header of an artifact that is a folder of source; None where it is one file."""

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from edgesmith.pipeline.execution import execute_plan
+from edgesmith.targets.c.exchange import TensorType
 from edgesmith.targets.mcu.elf import flash_map
-from edgesmith.targets.mcu.emulator import Firmware, TensorType, run
+from edgesmith.targets.mcu.emulator import Firmware, run
 from edgesmith.targets.mcu.facts import Core
 from edgesmith.targets.mcu.toolchain import FirmwareOptions, firmware_plan
 from peers.ours import workplace

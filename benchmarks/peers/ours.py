@@ -11,12 +11,13 @@ from pathlib import Path
 
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.target_facts import get_target
+from edgesmith.targets.c.exchange import TensorType
 from edgesmith.targets.c.program import Role
 from edgesmith.targets.graph.ir import Graph, Tensor
 from edgesmith.targets.graph.legalizer import WEIGHTED, legalize
 from edgesmith.targets.mcu.cycles import TIMINGS, Cycles, estimate
 from edgesmith.targets.mcu.elf import flash_map
-from edgesmith.targets.mcu.emulator import Firmware, TensorType, run
+from edgesmith.targets.mcu.emulator import Firmware, run
 from edgesmith.targets.mcu.histogram import disassemble
 from edgesmith.targets.mcu.target import MicrocontrollerTarget
 from peers.tflite import Array

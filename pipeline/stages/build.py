@@ -56,7 +56,9 @@ class Build(Stage):
             context.inputs["export" if "export" in context.inputs else "load"].glob("model.*")
         )
         if target.deploys_exported:
-            products, parity = deploy_exported(source, context.inputs.get("quantize"), target, context.folder)
+            products, parity = deploy_exported(
+                source, context.inputs.get("quantize"), target, context.folder
+            )
             self._finish(context, target, products, parity, {})
             return
         graph = read_model(source)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from edgesmith.pipeline.stage import Stage, StageContext
-from edgesmith.prune.options import PruneOptions
+from edgesmith.prune.options import FORMATS, PruneOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +40,11 @@ class Prune(PruneOptions, Stage):
             f"facts of {t}": canonical_json(get_target(t).describe().facts())
             for t in sorted({chosen, *spec.targets})
         }
+        given = spec.parameters("quantize")
+        formats = canonical_json({key: given.get(key) for key in FORMATS})
         versions = installed("torch", "torch-pruning", "brevitas", "numpy")
-        return {"pruned for": chosen, **facts, **tool_parts(chosen), **versions}
+        parts = {"pruned for": chosen, "formats": formats}
+        return {**parts, **facts, **tool_parts(chosen), **versions}
 
     def run(self, context: StageContext) -> None:
         import math
@@ -52,7 +55,7 @@ class Prune(PruneOptions, Stage):
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.target_facts import get_target
         from edgesmith.pipeline.torch_model import load_model
-        from edgesmith.prune.costs import costs_on
+        from edgesmith.prune.costs import costs_on, quick
         from edgesmith.prune.driver import Pruner, Task
         from edgesmith.prune.masks import gain_statement
         from edgesmith.prune.stored import save_pruned
@@ -68,7 +71,9 @@ class Prune(PruneOptions, Stage):
         train, selection = (read_split(context.inputs["data"], n) for n in ("train", "selection"))
         shape = tuple(train.inputs.shape[1:])
         described = [get_target(name).describe() for name in spec.targets]
-        costs = costs_on(target, spec.folder / _STATE / "costs", shape, Metric(self.metric))
+        formats = quick(spec.parameters("quantize"))
+        kept = spec.folder / _STATE / "costs"
+        costs = costs_on(target, kept, shape, Metric(self.metric), formats)
         task = Task(
             load_model(spec, context.inputs["load"]),
             train,

@@ -1,7 +1,7 @@
 """What formats cost by shapes alone: stored weight bytes and bit operations.
 
 Bit operations of a layer are its multiply-accumulates times bits of a weight times bits of an
-activation (HAWQ-V3, arXiv:2011.10680, section 3.4; FLIQS counts the same); of a product of two
+activation (HAWQ-V3, arXiv:2011.10680; FLIQS counts the same); of a product of two
 activations, bits of both.
 """
 

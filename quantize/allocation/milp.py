@@ -15,8 +15,8 @@ With more than `MOST_PRODUCTS` products, loss terms between units are left out o
 and where time runs out, the better of its solution and the greedy one is improved by local search
 with all terms: not proven optimal, and said so.
 
-Sources: Yao et al., "HAWQ-V3", arXiv:2011.10680, section 3.4, for the program; Deng et al.,
-"CLADO", arXiv:2307.05657, section 3.3, for the products; Adams and Sherali, 1986.
+Sources: Yao et al., "HAWQ-V3", arXiv:2011.10680, for the program; Deng et al.,
+"CLADO", arXiv:2307.05657, for the products; Adams and Sherali, 1986.
 """
 
 from __future__ import annotations

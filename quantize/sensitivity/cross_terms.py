@@ -8,8 +8,8 @@ second are the cross terms that sums over layers leave out. One product H dW per
 gives a whole row. The matrix is made positive semidefinite by dropping negative eigenvalues, so
 that no combination is predicted to lower the loss.
 
-Source: Deng, Gupta and Brown, "Mixed-Precision Quantization with Cross-Layer Dependencies"
-(CLADO), arXiv:2307.05657, sections 3.2 and 3.4; they take differences of losses where we take
+Source: Deng et al., "Mixed-Precision Quantization with Cross-Layer Dependencies"
+(CLADO), arXiv:2307.05657; they take differences of losses where we take
 products.
 """
 

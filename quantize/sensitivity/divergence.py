@@ -5,7 +5,7 @@
 With the loss `divergence` that is KL(float || quantized) of the predictions on calibration data.
 No expansion is involved; what it leaves out is what groups do to each other.
 
-Source: Cai et al., "ZeroQ", arXiv:2001.00281, section 3.2, equation 4.
+Source: Cai et al., "ZeroQ", arXiv:2001.00281.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ prediction (losses `divergence` and `squared-error`) the sum of E[g g^T] is the 
 its diagonal; with given labels it is the empirical Fisher information.
 
 Sources: Theis et al., "Faster Gaze Prediction with Dense Networks and Fisher Pruning",
-arXiv:1801.05787, equations 4-6; Kunstner et al., "Limitations of the Empirical Fisher
+arXiv:1801.05787; Kunstner et al., "Limitations of the Empirical Fisher
 Approximation", arXiv:1905.12558, for the difference.
 """
 

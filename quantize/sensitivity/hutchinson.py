@@ -7,8 +7,8 @@ Exact when the perturbation is white: its direction has nothing to do with the H
 One product H v with a probe over all layers serves every layer: blocks of v are independent, so
 v_i^T (H v)_i has the expectation trace(H_ii).
 
-Sources: Dong et al., "HAWQ-V2", arXiv:1911.03852, section 3.2; Yao et al., "HAWQ-V3",
-arXiv:2011.10680, section 3.4; Hutchinson, 1990, for the estimator. They leave out the factor 1/2,
+Sources: Dong et al., "HAWQ-V2", arXiv:1911.03852; Yao et al., "HAWQ-V3",
+arXiv:2011.10680; Hutchinson, 1990, for the estimator. They leave out the factor 1/2,
 which changes no choice; with it, the figure is the rise of the loss itself.
 """
 

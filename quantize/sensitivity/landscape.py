@@ -3,7 +3,7 @@
 With the loss `divergence`, KL(float || perturbed), the gradient at the float weights is zero and
 the Hessian is the Fisher information J^T (diag p - p p^T) J of the predictive distribution,
 positive semidefinite (Martens, "New Insights and Perspectives on the Natural Gradient Method",
-2020, section 5). `squared-error` likewise: its Hessian is J^T J. So the second-order term is the
+2020). `squared-error` likewise: its Hessian is J^T J. So the second-order term is the
 leading one, without the gradient that HAWQ has to assume away.
 """
 

@@ -6,8 +6,8 @@ over all calibration samples, on the float model's own inputs x; the layer is li
 numerator is its response to Q(W) - W. It says nothing about what later layers make of the error.
 
 Source: the objective of layer-wise reconstruction; Nagel et al., "Up or Down?", arXiv:2004.10568,
-section 3.2, and Lin et al., "Fixed Point Quantization of Deep Convolutional Networks",
-arXiv:1511.06393, section 3, for its ratio to the signal (SQNR).
+and Lin et al., "Fixed Point Quantization of Deep Convolutional Networks",
+arXiv:1511.06393, for its ratio to the signal (SQNR).
 """
 
 from __future__ import annotations

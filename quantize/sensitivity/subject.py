@@ -1,7 +1,7 @@
 """What sensitivity is measured on: the very float network that post-training quantization rounds.
 
 The steps before rounding are those of `ptq.quantize`, with its own functions: fold, place,
-equalize, find activation ranges, find weight scales; where rounding is learned, it is called itself.
+equalize, find activation ranges, find weight scales. Where rounding is learned, it is called.
 """
 
 from __future__ import annotations

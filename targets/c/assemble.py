@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from edgesmith.targets.c.lowerings.base import Site, lower_op
+from edgesmith.targets.c.prepare import prepared
 from edgesmith.targets.c.program import Array, Call, Program, Role, Storage, View
 from edgesmith.targets.graph import ir
 
@@ -30,7 +32,8 @@ def assemble(site: Site, views: Mapping[str, View] | None = None) -> Program:
         TargetUnsupportedError: an operator or format that no kernel takes.
     """
     _import_lowerings()
-    graph = site.graph
+    graph = prepared(site.graph)
+    site = replace(site, graph=graph)
     lying = dict(views or {})
     calls: list[Call] = []
     for op in graph.ops:

@@ -25,7 +25,7 @@ from edgesmith.targets.graph.ir import Graph
 SCRATCH_LIMITS = (None, 4096, 2048, 1024, 512, 256, 0)
 """Bytes of scratch per call that `memory` tries, the fastest first; kernels take the least that
 they can work with at 0."""
-BAND_SCRATCH_LIMITS = (1024, 512, 0)
+BAND_SCRATCH_LIMITS = (512, 0)
 """The same for execution in bands."""
 
 

@@ -1,8 +1,8 @@
 """A legal graph in the operators that lowerings take one by one; it computes the same codes.
 
-    reshape(constant)        = a constant
-    concat(a, b, ..., z)     = concat(concat(a, ...), ..., concat(..., z)), no more operands
-                               each than the kernel has pointers
+reshape(constant)        = a constant
+concat(a, b, ..., z)     = concat(concat(a, ...), ..., concat(..., z)), no more operands
+each than the kernel has pointers
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _in_groups(op: ir.Concat, tensors: dict[str, Tensor]) -> Iterator[ir.Concat]
             name = f"{op.output}/joined{number}"
             while name in tensors:
                 name += "_"
-            part = replace(op, name=f"{op.name}/{number}", inputs=group, outputs=(name,))
+            part = replace(op, name=name, inputs=group, outputs=(name,))
             (shape,) = infer(part, [tensors[each] for each in group])
             tensors[name] = replace(tensors[op.output], name=name, shape=shape)
             joined.append(name)

@@ -17,6 +17,7 @@ from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import ToolFailedError
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.values import BuildPlan, Command, Kind
+from edgesmith.targets.c.exchange import TensorType
 from edgesmith.targets.cost.base import Figure
 from edgesmith.targets.cost.batch import Together, together
 from edgesmith.targets.cost.layers import Layer
@@ -24,7 +25,7 @@ from edgesmith.targets.cost.table import LayerRecord
 from edgesmith.targets.mcu.counting import InstructionCount, Profile
 from edgesmith.targets.mcu.cycles import TIMINGS, CycleEstimate, Cycles, estimate
 from edgesmith.targets.mcu.elf import FlashMap, Purpose, flash_map
-from edgesmith.targets.mcu.emulator import Firmware, TensorType, run
+from edgesmith.targets.mcu.emulator import Firmware, run
 from edgesmith.targets.mcu.facts import Core
 from edgesmith.targets.mcu.histogram import disassemble
 from edgesmith.targets.mcu.toolchain import (

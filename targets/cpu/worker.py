@@ -80,7 +80,7 @@ class OnnxSession:
             options.graph_optimization_level = level
         elif request["kernels"] == "float8":
             # Else it makes QLinearConv of float8, which refuses the type, and drops a Relu
-            # before a QuantizeLinear with zero point 0, as if floats had no sign; it fails on a Clip.
+            # before a QuantizeLinear with zero point 0, as if floats had no sign.
             options.add_session_config_entry("session.disable_quant_qdq", "1")
             disabled = ["ReluQuantRewrite", "ClipQuantRewrite"]
         self.session = onnxruntime.InferenceSession(

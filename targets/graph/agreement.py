@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,7 @@ def require_agreement(
 
 
 def require_same_outputs(
-    deployed: npt.NDArray[np.floating], reference: npt.NDArray[np.floating], target: str
+    deployed: npt.NDArray[Any], reference: npt.NDArray[Any], target: str
 ) -> None:
     """Compare the outputs of an artifact without an IntegerGraph, [samples, ...] each.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +45,9 @@ def encode_inputs(tensor: Tensor, samples: Reals, layout: Layout | None = None) 
             f"{tensor.name!r} of shape {list(tensor.shape)}",
             fix="correct the data factory, or `input_shape` in the spec",
         )
-    reals = not tensor.dtype.is_integer
-    codes = samples if reals else quantize(samples, tensor.q, tensor)
+    codes: npt.NDArray[Any] = samples  # a float input takes values as they are
+    if tensor.dtype.is_integer:
+        codes = quantize(samples, tensor.q, tensor)
     if layout is not None:
         return np.ascontiguousarray(layout.from_source(codes, tensor.shape))
     return codes.reshape(len(samples), *tensor.shape)

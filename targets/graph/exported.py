@@ -8,13 +8,14 @@ and reports list its layers. Nothing executes these operators.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper
 
 from edgesmith.pipeline.errors import ModelFileError
@@ -54,19 +55,11 @@ def read_exported(data: bytes, name: str) -> Graph:
     try:
         model = onnx.shape_inference.infer_shapes(onnx.load_from_string(data))
         return _Reader(model).read(name)
-    except (KeyError, ValueError, IndexError, google_errors()) as error:
+    except (KeyError, ValueError, IndexError, DecodeError) as error:
         raise ModelFileError(
             f"{name!r} is no QDQ file as edgesmith exports it: {error}",
             fix="export the model again",
         ) from error
-
-
-def google_errors() -> type[Exception]:
-    """What protobuf raises on a damaged file."""
-    from google.protobuf.message import DecodeError
-
-    found: type[Exception] = DecodeError
-    return found
 
 
 class _Reader:
@@ -196,8 +189,3 @@ def _stored(proto: onnx.TensorProto, dtype: DType) -> npt.NDArray[np.generic]:
     if dtype.is_float8:
         return array.view(np.uint8)
     return np.asarray(array.astype(dtype.numpy))
-
-
-def initializers_of(graph: Graph) -> Mapping[str, Tensor]:
-    """The constants by name."""
-    return {tensor.name: tensor for tensor in graph.constants()}

@@ -8,6 +8,8 @@ same graph gives the same bytes. It is how artifacts without a model format of t
 from __future__ import annotations
 
 import io
+import json
+import lzma
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -21,15 +23,20 @@ from edgesmith.pipeline.jsonvalue import from_json, to_data, to_json
 from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import DType, Graph, Layout, Op, Quantization, Tensor
 
+VERSION = 1
 _STRUCTURE = "structure"
 _DAMAGE = (
     ValueError,
-    KeyError,
+    LookupError,
+    TypeError,
     EOFError,
     OSError,
+    MemoryError,  # a damaged header that asks for far too much
+    RuntimeError,  # zip: an encryption flag, a method that there is not
+    OverflowError,
     zipfile.BadZipFile,
     zlib.error,
-    NotImplementedError,  # zip: a method or flag that a damaged header names
+    lzma.LZMAError,
     ValidationError,
 )
 
@@ -48,8 +55,9 @@ class _TensorRecord:
 
 @dataclass(frozen=True)
 class _Structure:
-    """A graph but for its arrays."""
+    """A graph but for its arrays; `version` is raised whenever the format changes."""
 
+    version: int
     name: str
     tensors: tuple[_TensorRecord, ...]
     ops: tuple[tuple[str, dict[str, Any]], ...]
@@ -88,6 +96,7 @@ def write_graph(graph: Graph) -> bytes:
     for index, positions in enumerate(graph.positions.values()):
         arrays[f"positions_{index}"] = positions
     structure = _Structure(
+        VERSION,
         graph.name,
         tuple(records),
         tuple((op.kind, to_data(op)) for op in graph.ops),
@@ -107,19 +116,38 @@ def read_graph(data: bytes) -> Graph:
     """The graph that `write_graph` wrote.
 
     Raises:
-        ModelFileError: the bytes are damaged or something else.
+        ModelFileError: the bytes are damaged, of another format version, or something else.
     """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return _graph({name: arrays[name] for name in arrays.files})
+        return _graph(_arrays(data))
     except _DAMAGE as error:
         raise ModelFileError(
             f"the graph file cannot be read: {error}", fix="build the artifact again"
         ) from error
 
 
+def _arrays(data: bytes) -> dict[str, Any]:
+    """Every array; each is read to its end, which checks its sum, before it is looked at."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    return {
+        name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(body), allow_pickle=False)
+        for name, body in members.items()
+    }
+
+
 def _graph(arrays: dict[str, Any]) -> Graph:
-    structure = from_json(_Structure, arrays[_STRUCTURE].tobytes())
+    text = arrays[_STRUCTURE].tobytes()
+    fields = json.loads(text)
+    if not isinstance(fields, dict):
+        raise ValueError("its structure is none")
+    version = fields.get("version", 0)
+    if version != VERSION:
+        raise ModelFileError(
+            f"the graph file has format version {version}; this edgesmith reads {VERSION}",
+            fix="build the artifact again, or use the edgesmith that built it",
+        )
+    structure = from_json(_Structure, text)
     tensors = {}
     for index, record in enumerate(structure.tensors):
         quantization = None

@@ -46,9 +46,7 @@ def _difference(scored: SearchedTensor, shipped: Tensor, positions: IntArray | N
     return _codes_difference(scored, shipped, positions)
 
 
-def _codes_difference(
-    scored: SearchedTensor, shipped: Tensor, positions: IntArray | None
-) -> str:
+def _codes_difference(scored: SearchedTensor, shipped: Tensor, positions: IntArray | None) -> str:
     if scored.codes is None:
         return ""
     if shipped.data is None:

@@ -73,6 +73,7 @@ def _check_ends(graph: Graph) -> set[str]:
     for name in (*graph.inputs, *graph.outputs):
         if name not in graph.tensors:
             raise _fault(f"graph input or output {name!r} is not among the tensors")
+    # Outputs may repeat: a model that returns one tensor twice, or its copy, is read as that.
     if len(set(graph.inputs)) != len(graph.inputs):
         raise _fault(f"graph inputs {list(graph.inputs)} repeat a tensor")
     constants = {tensor.name for tensor in graph.constants()}

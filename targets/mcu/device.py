@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from edgesmith.pipeline.results import ArenaSlot, Device, DeviceLayer, FlashPart
 from edgesmith.pipeline.values import Kind, Measurement
+from edgesmith.targets.c.exchange import as_stored, output_types
 from edgesmith.targets.c.memory.lifetimes import UNIT_SEPARATOR, scratch_name
 from edgesmith.targets.mcu.counting import InstructionCount, Profile
 from edgesmith.targets.mcu.cycles import TIMINGS, CycleEstimate, Cycles, estimate
 from edgesmith.targets.mcu.elf import FlashMap, flash_map
-from edgesmith.targets.mcu.emulator import Firmware, TensorType, run
+from edgesmith.targets.mcu.emulator import Firmware, run
 from edgesmith.targets.mcu.histogram import disassemble, histogram
 from edgesmith.targets.mcu.toolchain import BARE_ELF, HARNESS_ELF
 
@@ -38,9 +39,7 @@ def examine(
     folder = Path(products.folder)
     graph = target.shipped(products)
     firmware = Firmware.in_folder(folder, target.core, target.options.prefix)
-    outputs = [graph[name] for name in graph.outputs]
-    types = [TensorType(tensor.dtype.numpy, tensor.shape) for tensor in outputs]
-    emulated = run(firmware, inputs, types, count=True)
+    emulated = run(firmware, as_stored(graph, inputs), output_types(graph), count=True)
     assert emulated.profile is not None
     code = disassemble(folder / HARNESS_ELF, target.core)
     return _Account(

@@ -1,4 +1,4 @@
-"""Building firmware images and running them in QEMU: outputs, traces, counts, stack."""
+"""Running firmware images in QEMU: outputs, traces, counts, stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.pipeline.errors import ToolFailedError
-from edgesmith.pipeline.execution import execute_plan
+from edgesmith.targets.c.exchange import (
+    INPUTS,
+    OUTPUTS,
+    TRACE,
+    Rows,
+    TensorType,
+    joined,
+    read,
+    split,
+    traced_rows,
+)
 from edgesmith.targets.mcu.counting import (
     Profile,
     Watch,
@@ -24,19 +34,11 @@ from edgesmith.targets.mcu.counting import (
 )
 from edgesmith.targets.mcu.elf import read_symbols
 from edgesmith.targets.mcu.facts import Core
-from edgesmith.targets.mcu.toolchain import (
-    BARE_ELF,
-    DEFAULT_OPTIONS,
-    GCC,
-    HARNESS_ELF,
-    QEMU,
-    TRACE_ELF,
-    FirmwareOptions,
-    firmware_plan,
-)
+from edgesmith.targets.mcu.toolchain import BARE_ELF, HARNESS_ELF, QEMU, TRACE_ELF
 
 Data = npt.NDArray[np.generic]
 _LOG = "qemu.log"
+_REPORT = "report.bin"  # uint32: samples, stack bytes
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,6 @@ class Firmware:
         return cls(*images, core, prefix)
 
 
-@dataclass(frozen=True)
-class TensorType:
-    """How bytes of a tensor are read: little-endian elements in `shape`, without samples."""
-
-    dtype: npt.DTypeLike
-    shape: tuple[int, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Of one sample."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape, dtype=np.int64))
-
-
 @dataclass(frozen=True, eq=False)
 class Emulation:
     """What a run gave.
@@ -82,28 +71,9 @@ class Emulation:
     """
 
     outputs: tuple[Data, ...]
-    traced: Mapping[int, npt.NDArray[np.uint8]]
+    traced: Mapping[int, Rows]
     stack_bytes: int
     profile: Profile | None
-
-
-def build_firmware(
-    library: Path, core: Core, folder: Path, options: FirmwareOptions = DEFAULT_OPTIONS
-) -> Firmware:
-    """Compile a generated library and link the images around it, in `folder`.
-
-    Args:
-        library: the folder with the library's `.c` and `.h` files.
-
-    Raises:
-        ToolMissingError: the compiler is not installed.
-        ToolFailedError: it failed; its output is in `build.log`.
-    """
-    GCC.require()
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {path.name: path.read_bytes() for path in sorted(library.glob("*.[ch]"))}
-    execute_plan(firmware_plan(files, core, options), folder)
-    return Firmware.in_folder(folder, core, options.prefix)
 
 
 def run(
@@ -141,7 +111,7 @@ def run(
     limit = 60.0 + 5.0 * samples if timeout_s is None else timeout_s
     place = folder or Path(tempfile.mkdtemp(prefix="edgesmith-emulator-"))
     place.mkdir(parents=True, exist_ok=True)
-    _write_inputs(place, inputs)
+    (place / INPUTS).write_bytes(joined(inputs))
     result = None
     if trace:
         assert firmware.trace is not None
@@ -165,11 +135,6 @@ def _samples(inputs: Sequence[Data]) -> int:
     return counts.pop()
 
 
-def _write_inputs(folder: Path, inputs: Sequence[Data]) -> None:
-    rows = [np.ascontiguousarray(each).reshape(len(each), -1).view(np.uint8) for each in inputs]
-    (folder / "inputs.bin").write_bytes(np.concatenate(rows, axis=1).tobytes())
-
-
 def _run_image(
     elf: Path,
     firmware: Firmware,
@@ -179,7 +144,7 @@ def _run_image(
     samples: int,
     watch: Watch | None = None,
 ) -> Emulation:
-    for name in ("outputs.bin", "trace.bin", "report.bin", "counts.txt"):
+    for name in (OUTPUTS, TRACE, _REPORT, "counts.txt"):
         (folder / name).unlink(missing_ok=True)
     plugin: tuple[str, ...] = ()
     if watch is not None:
@@ -188,17 +153,16 @@ def _run_image(
         shutil.copy(build_plugin(), folder / "counter.so")
         plugin = ("-plugin", "file=./counter.so,watch=watch.txt,out=counts.txt")
     _run_qemu(elf, firmware.core, folder, timeout_s, plugin)
-    report = np.fromfile(folder / "report.bin", "<u4")
+    report = np.frombuffer(read(folder / _REPORT), "<u4")
     if report[0] != samples:
         raise ToolFailedError(
             f"the harness ran {report[0]} samples of {samples}",
             fix="give inputs of the sizes that the library was generated for",
         )
-    traced = _read_trace(folder / "trace.bin", samples) if elf == firmware.trace else {}
+    traced = traced_rows(read(folder / TRACE), samples) if elf == firmware.trace else {}
     profile = read_profile(folder / "counts.txt", watch) if watch else None
-    return Emulation(
-        _read_outputs(folder / "outputs.bin", outputs, samples), traced, int(report[1]), profile
-    )
+    found = tuple(split(read(folder / OUTPUTS), outputs, samples))
+    return Emulation(found, traced, int(report[1]), profile)
 
 
 def _run_qemu(elf: Path, core: Core, folder: Path, timeout_s: float, plugin: Sequence[str]) -> None:
@@ -229,41 +193,3 @@ def _run_qemu(elf: Path, core: Core, folder: Path, timeout_s: float, plugin: Seq
         raise ToolFailedError(
             f"{elf.name} failed in {QEMU.name} (exit status {status}):\n{tail}", fix=f"read {log}"
         )
-
-
-def _read_outputs(path: Path, outputs: Sequence[TensorType], samples: int) -> tuple[Data, ...]:
-    data = np.fromfile(path, np.uint8)
-    expected = sum(each.bytes for each in outputs)
-    if data.size != samples * expected:
-        raise ToolFailedError(
-            f"the outputs have {data.size} bytes; {samples} x {expected} were expected",
-            fix="describe the outputs as the library was generated",
-        )
-    rows = data.reshape(samples, expected)
-    arrays, at = [], 0
-    for each in outputs:
-        part = np.ascontiguousarray(rows[:, at : at + each.bytes]).view(each.dtype)
-        arrays.append(part.reshape(samples, *each.shape))
-        at += each.bytes
-    return tuple(arrays)
-
-
-def _read_trace(path: Path, samples: int) -> dict[int, npt.NDArray[np.uint8]]:
-    """Tensor index -> bytes of each sample; of several writings in one sample, the last."""
-    data = path.read_bytes()
-    found: dict[int, list[npt.NDArray[np.uint8]]] = {}
-    at = 0
-    while at < len(data):
-        tensor, size = (int(each) for each in np.frombuffer(data, "<u4", 2, at))
-        found.setdefault(tensor, []).append(np.frombuffer(data, np.uint8, size, at + 8))
-        at += 8 + size
-    for tensor, rows in found.items():
-        if len(rows) % samples or len({len(row) for row in rows}) != 1:
-            raise ToolFailedError(
-                f"tensor {tensor} was traced {len(rows)} times in {samples} samples",
-                fix="trace a tensor equally often, and with one size, in each sample",
-            )
-    return {
-        tensor: np.stack(rows[len(rows) // samples - 1 :: len(rows) // samples])
-        for tensor, rows in found.items()
-    }

@@ -11,7 +11,7 @@ import numpy as np
 from edgesmith.pipeline.errors import DoesNotFitError, SpecError
 from edgesmith.pipeline.problems import did_you_mean, listed
 from edgesmith.targets.base import TargetDescription
-from edgesmith.targets.c.exchange import as_tensor
+from edgesmith.targets.c.exchange import as_stored, as_tensor, output_types
 from edgesmith.targets.c.target import CTarget, CTargetOptions
 from edgesmith.targets.mcu.facts import BOARDS, KB, Board, Core
 from edgesmith.targets.mcu.toolchain import BARE_ELF, GCC, HARNESS_ELF, TRACE_ELF, FirmwareOptions
@@ -79,7 +79,7 @@ class MicrocontrollerTarget(CTarget):
                     f"{board.title}: {board.flash_bytes // KB:,} KB of flash, "
                     f"{board.ram_bytes // KB:,} KB of RAM, {board.clock_hz / 1e6:g} MHz{default}"
                 )
-        return found | super().details()
+        return {**found, **super().details()}
 
     def arena_limit(self) -> int | None:
         if self.options.ram is not None:
@@ -140,13 +140,11 @@ class MicrocontrollerTarget(CTarget):
     def run(
         self, products: BuildProducts, inputs: Sequence[Codes], *, trace: bool = False
     ) -> dict[str, Codes]:
-        from edgesmith.targets.mcu.emulator import Firmware, TensorType, run
+        from edgesmith.targets.mcu.emulator import Firmware, run
 
         graph = self.shipped(products)
         firmware = Firmware.in_folder(Path(products.folder), self.core, self.options.prefix)
-        outputs = [graph[name] for name in graph.outputs]
-        types = [TensorType(tensor.dtype.numpy, tensor.shape) for tensor in outputs]
-        found = run(firmware, inputs, types, trace=trace)
+        found = run(firmware, as_stored(graph, inputs), output_types(graph), trace=trace)
         shown: dict[str, Codes] = {}
         if trace:
             shown = dict(zip(graph.inputs, inputs, strict=True))

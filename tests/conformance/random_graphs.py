@@ -11,77 +11,15 @@ from collections.abc import Callable
 import numpy as np
 
 from edgesmith.targets.graph import ir
-from edgesmith.targets.graph.ir import DType, Graph, Op, Padding, Pair, Quantization, Tensor
-from edgesmith.targets.graph.padding import output_size, same_padding
+from edgesmith.targets.graph.ir import DType, Graph, Op, Quantization, Tensor
 from tests.conformance.growing import MOST_ELEMENTS, Growing
+from tests.conformance.growing_windows import conv, depthwise, pool
 
 _FIXED = {
     ir.Logistic: {DType.INT8: (1 / 256, -128), DType.INT16: (1 / 32768, 0)},
     ir.Softmax: {DType.INT8: (1 / 256, -128), DType.INT16: (1 / 32768, 0)},
     ir.Tanh: {DType.INT8: (1 / 128, 0), DType.INT16: (1 / 32768, 0)},
 }
-
-
-def _window(g: Growing) -> tuple[Pair, Pair, Pair]:
-    """Kernel, stride, dilation that fit some padding of at most the kernel less one."""
-    high, wide = g.x.shape[1:3]
-    kernel = (g.integer(1, min(4, high + 1)), g.integer(1, min(4, wide + 1)))
-    stride = (g.integer(1, 3), g.integer(1, 3))
-    dilation = (g.integer(1, 2), g.integer(1, 2)) if g.chance(0.15) else (1, 1)
-    return kernel, stride, dilation
-
-
-def _padding(g: Growing, kernel: Pair) -> Padding:
-    if g.chance(0.4):
-        return Padding()
-    high, wide = kernel[0] - 1, kernel[1] - 1
-    return Padding(g.integer(0, high), g.integer(0, high), g.integer(0, wide), g.integer(0, wide))
-
-
-def _fits(
-    g: Growing, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair = (1, 1)
-) -> bool:
-    high, wide = g.x.shape[1:3]
-    return min(output_size((high, wide), kernel, stride, padding, dilation)) >= 1
-
-
-def _conv(g: Growing) -> bool:
-    x = g.x
-    if len(x.shape) != 4:
-        return False
-    kernel, stride, dilation = _window(g)
-    padding = _padding(g, kernel)
-    if not _fits(g, kernel, stride, padding, dilation):
-        return False
-    divisors = [each for each in range(2, x.shape[3] + 1) if x.shape[3] % each == 0]
-    groups = g.pick(divisors) if divisors and g.chance(0.35) else 1
-    outputs = g.integer(1, max(1, 9 // groups)) * groups
-    name, made = g.names()
-    shape = (outputs, *kernel, x.shape[3] // groups)
-    names = g.weights(shape, 0, math.prod(shape[1:]))
-    bias = names[1] if g.chance(0.9) else ""
-    operands = (x.name, names[0], bias)
-    g.add(ir.Conv2D(name, operands, made, stride, dilation, padding, groups, g.activation()))
-    return True
-
-
-def _depthwise(g: Growing) -> bool:
-    x = g.x
-    if len(x.shape) != 4:
-        return False
-    kernel, stride, dilation = _window(g)
-    if g.chance(0.5):
-        kernel, dilation = (3, 3), (1, 1)
-        stride = (1, 1) if g.chance(0.5) else (2, 2)
-    padding = _padding(g, kernel)
-    if not _fits(g, kernel, stride, padding, dilation):
-        return False
-    factor = g.integer(2, 3) if g.chance(0.2) else 1
-    name, made = g.names()
-    operands = (x.name, *g.weights((1, *kernel, x.shape[3] * factor), 3, math.prod(kernel)))
-    act = g.activation()
-    g.add(ir.DepthwiseConv2D(name, operands, made, stride, dilation, padding, factor, act))
-    return True
 
 
 def _fully_connected(g: Growing) -> bool:
@@ -106,24 +44,6 @@ def _binary(g: Growing) -> bool:
         other = g.pick(g.others({x.shape})).name
     pair = (x.name, other) if g.chance(0.5) else (other, x.name)
     g.add(kind(name, pair, made, g.activation()))
-    return True
-
-
-def _pool(g: Growing) -> bool:
-    x = g.x
-    if len(x.shape) != 4:
-        return False
-    kernel, stride, _ = _window(g)
-    kind = ir.AveragePool2D if g.chance(0.5) else ir.MaxPool2D
-    if kind is ir.MaxPool2D:
-        padding = _padding(g, kernel)
-    else:  # other paddings have no meaning for averages in most runtimes
-        same = same_padding((x.shape[1], x.shape[2]), kernel, stride)
-        padding = same if g.chance(0.4) else Padding()
-    if not _fits(g, kernel, stride, padding):
-        return False
-    name, made = g.names()
-    g.add(kind(name, (x.name,), made, kernel, stride, padding, g.activation()), g.mostly(x.q))
     return True
 
 
@@ -286,11 +206,11 @@ def _branch(g: Growing) -> bool:
 
 
 _STEPS: tuple[tuple[Callable[[Growing], bool], float], ...] = (
-    (_conv, 4),
-    (_depthwise, 3),
+    (conv, 4),
+    (depthwise, 3),
     (_fully_connected, 1.5),
     (_binary, 3),
-    (_pool, 1.5),
+    (pool, 1.5),
     (_mean, 0.5),
     (_unary, 2.5),
     (_retype, 0.7),
@@ -326,11 +246,12 @@ def random_graph(seed: int) -> Graph:
 
 
 def _outputs(g: Growing) -> tuple[str, ...]:
-    """All that no operator reads; often one that some do, which must outlive them."""
+    """All that no operator reads, often one that some do, which must outlive them; rarely twice."""
     used = {name for op in g.ops for name in op.inputs}
     last = tuple(op.output for op in g.ops if op.output not in used)
     inner = [op.output for op in g.ops if op.output in used]
-    return (g.pick(inner), *last) if inner and g.chance(0.25) else last
+    shown = (g.pick(inner), *last) if inner and g.chance(0.25) else last
+    return (*shown, g.pick(shown)) if g.chance(0.05) else shown
 
 
 def random_inputs(graph: Graph, seed: int, samples: int = 2) -> list[np.ndarray]:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import safetensors.torch
+from rich.console import Console
 
-from edgesmith.pipeline.errors import ToolFailedError
+from edgesmith.pipeline.compile import compile_model
+from edgesmith.pipeline.errors import DoesNotFitError, ToolFailedError, ToolMissingError
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.jsonvalue import from_json
+from edgesmith.pipeline.registry import Registries
 from edgesmith.pipeline.results import DeploymentResult
+from edgesmith.pipeline.summary import print_targets
 from edgesmith.pipeline.values import Kind
+from edgesmith.targets import c_host
 from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.onnx_writer import write_onnx
 from edgesmith.targets.graph.tflite_writer import write_tflite
+from edgesmith.targets.mcu.facts import BOARDS
 from tests.conformance.cases import all_cases
 from tests.pipeline.test_end_to_end import DATA, MODEL, SPEC, edgesmith, trained
 from tests.targets.installed import REGISTRY, target_of
 
+ROOT = Path(__file__).parents[2]
 CASES = {case.name: case for case in all_cases()}
 
 
@@ -110,6 +119,7 @@ def test_c_host_needs_no_device(project: Path, first_run: object) -> None:
     assert done.returncode == 1, done.stdout + done.stderr  # flash and RAM were not checked
     found = result(project, "c-host")
     assert found.device is None
+    assert found.size[0].metric == "deployed constants"
     assert "flash_bytes was not checked" in found.notes[0]
 
 
@@ -152,6 +162,7 @@ def test_compile_leaves_a_library_and_says_what_it_costs(model: Path, tmp_path: 
     assert "(simulated)" in done.stdout
     assert "(estimated)" in done.stdout
     assert (tmp_path / "c" / "model_vectors.h").is_file()
+    assert done.stdout.startswith("c, include model.h: deployed image ")
     again = edgesmith(tmp_path, "compile", str(model), "--target", "cortex-m4", "--out", "c")
     assert again.returncode == 3
     assert "not empty" in again.stderr
@@ -190,3 +201,89 @@ def test_a_compiler_error_names_the_log(tmp_path: Path) -> None:
         execute_plan(broken, tmp_path)
     assert str(tmp_path / "build.log") in caught.value.fix
     assert "model.c:1" in (tmp_path / "build.log").read_text()
+
+
+def test_what_is_counted_keeps_its_range(model: Path, tmp_path: Path) -> None:
+    device = compile_model(model, "cortex-m4,vectors=2", tmp_path / "c").device
+    assert device is not None
+    assert device.time is not None
+    for found in (device.instructions, device.time):
+        low, high = (float(each.replace(",", "")) for each in found.conditions["range"].split("to"))
+        assert low - 1e-3 <= found.value <= high + 1e-3
+    assert device.sources["model_vectors.h"].startswith("inputs")
+    assert set(device.sources) <= {path.name for path in (tmp_path / "c").iterdir()}
+
+
+def test_a_stack_beyond_the_board_does_not_fit(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(BOARDS["nucleo-l4r5zi"], ram_bytes=600)
+    monkeypatch.setitem(BOARDS, small.name, small)
+    with pytest.raises(DoesNotFitError, match=r"more than the 600 there are: .* of stack") as error:
+        compile_model(model, "cortex-m4,ram=600", tmp_path / "c")
+    assert "more RAM" in error.value.fix
+    assert list((tmp_path / "c").iterdir()) == []
+
+
+def test_a_failed_compiler_leaves_its_log_and_the_folder_usable(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "c"
+    with monkeypatch.context() as patched:
+        patched.setattr(c_host, "_FLAGS", (*c_host._FLAGS, "--no-such-flag"))
+        with pytest.raises(ToolFailedError) as error:
+            compile_model(model, "c-host", out)
+    assert [path.name for path in out.iterdir()] == ["build.log"]
+    assert str(out / "build.log") in error.value.fix
+    assert "no-such-flag" in (out / "build.log").read_text()
+    assert compile_model(model, "c-host", out).parity.different == 0
+    assert "no-such-flag" not in (out / "build.log").read_text()
+
+
+def test_all_missing_tools_are_named_at_once(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolMissingError, match=r"arm-none-eabi-gcc.*qemu-system-arm"):
+        compile_model(model, "cortex-m4", tmp_path / "c")
+
+
+def test_targets_are_listed_with_boards_and_options() -> None:
+    text = io.StringIO()
+    print_targets(Registries.discovered(), Console(file=text, width=200))
+    listed = text.getvalue()
+    assert "1,024 KB of flash, 256 KB of RAM, 64 MHz" in listed
+    assert all(f"@{name}" in listed for name in BOARDS)
+    assert listed.count("plan=speed|memory|bands") == 6
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ("chromium", "without: the tests of reports in a browser."),
+        ("gcc", "without: microcontroller targets with their tests."),
+    ],
+)
+def test_make_says_what_is_left_out(missing: str, said: str, tmp_path: Path) -> None:
+    programs = {"mkdir", "touch", "id"}
+    for name in programs:
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    made = ("chromedriver", "chromium", "gcc", "arm-none-eabi-gcc", "qemu-system-arm", "clang")
+    for name in made:
+        if name != missing:
+            (tmp_path / name).symlink_to("/bin/true")
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    command = [str(shutil.which("make")), "PYTHON=python3", ".setup/system-packages"]
+    environment = {"PATH": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("target", ["c-host", "c-host,vectors=2", "cortex-m4@nrf52840-dk"])
+def test_make_gets_the_tools_of_any_c_target(target: str) -> None:
+    command = ["make", "-n", "-W", "Makefile", "-o", ".venv/ready", "deploy", f"TARGET={target}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "qemu-system-arm" in done.stdout
+    assert f"--target {target}" in done.stdout

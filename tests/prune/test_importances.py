@@ -55,8 +55,8 @@ def test_magnitudes_sum_over_everything_that_makes_a_channel(
     groups = structure_of(model, shape).groups
     scores = importance.scores(model, groups, labelled())["layer1.0.conv1"]
     conv, bn = model.get_submodule("layer1.0.conv1"), model.get_submodule("layer1.0.bn1")
-    expected = conv.weight.abs().pow(power).sum((1, 2, 3))  # type: ignore[union-attr,operator]
-    expected = expected + bn.weight.abs().pow(power) + bn.bias.abs().pow(power)  # type: ignore[union-attr,operator]
+    expected = conv.weight.abs().pow(power).sum((1, 2, 3))  # type: ignore[operator]
+    expected = expected + bn.weight.abs().pow(power) + bn.bias.abs().pow(power)  # type: ignore[operator]
     expected = (expected / expected.mean()).detach()
     assert np.allclose(scores, expected.numpy(), rtol=1e-5)
 
@@ -64,7 +64,7 @@ def test_magnitudes_sum_over_everything_that_makes_a_channel(
 def test_bn_scale_is_gamma_and_needs_one() -> None:
     model, shape = make("residual")
     scores = BNScale().scores(model, structure_of(model, shape).groups, labelled())
-    gamma = model.get_submodule("layer1.0.bn1").weight.abs()  # type: ignore[union-attr,operator]
+    gamma = model.get_submodule("layer1.0.bn1").weight.abs()  # type: ignore[operator]
     assert np.allclose(scores["layer1.0.conv1"], (gamma / gamma.mean()).detach().numpy())
     plain, shape = make("plain")
     with pytest.raises(PruningError, match="pass no batch norm"):
@@ -101,7 +101,7 @@ def test_hutchinson_estimates_the_diagonal_of_the_hessian() -> None:
     def loss(weight: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(F.linear(data.inputs, weight, model.bias), data.labels)
 
-    exact = torch.autograd.functional.hessian(loss, model.weight.detach())  # type: ignore[no-untyped-call]
+    exact = torch.autograd.functional.hessian(loss, model.weight.detach())
     expected = exact.reshape(12, 12).diagonal().reshape(3, 4)
     found = Hutchinson(probes=800).diagonal(model, data)["weight"]
     assert torch.allclose(found, expected, rtol=0.25, atol=0.02)

@@ -13,12 +13,13 @@ from torch import nn
 from edgesmith.pipeline.errors import PruningError, UnreachableCostError
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.values import Kind
-from edgesmith.prune.costs import MacCosts, TargetCosts, costs_on, macs
+from edgesmith.prune.costs import MacCosts, TargetCosts, costs_on, macs, quick
 from edgesmith.prune.importances.base import Scores
 from edgesmith.prune.selection import Limits, Selection, ladder
 from edgesmith.prune.structure import structure_of
 from edgesmith.prune.surgery import apply_plan
 from edgesmith.prune.values import ChannelGroup, CostFigure, Structure
+from edgesmith.targets.cost import Metric
 from tests.prune.nets import make, trained
 
 SHAPE = (3, 8, 8)
@@ -52,7 +53,7 @@ def flat(structure: Structure) -> dict[str, Scores]:
 
 
 def widths(model: nn.Module) -> dict[str, int]:
-    return {n: m.weight.shape[0] for n, m in model.named_modules() if _layer(m)}  # type: ignore[union-attr,index,operator]
+    return {n: m.weight.shape[0] for n, m in model.named_modules() if _layer(m)}
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8])
@@ -66,8 +67,10 @@ def test_every_pruned_width_is_a_multiple_of_the_divisor(name: str, divisor: int
     limits = Limits(divisor, 0.8)
     costs = MacCosts(shape, "none")
     selection = Selection(model, structure, scores, costs, limits)
-    if len(selection.stuck()) == len(structure.groups):
-        pytest.skip("too narrow for this divisor")
+    if len(selection.stuck()) == len(structure.groups):  # too narrow
+        with pytest.raises(PruningError, match="nothing in"):
+            selection.reach(1)
+        return
     goal = (macs(model, shape) + selection.cheapest().cost.value) / 2
     choice = selection.reach(goal)
     after = widths(apply_plan(model, choice.plan))
@@ -102,6 +105,19 @@ def test_channels_go_where_the_target_saves_most() -> None:
     choice = Selection(model, structure, flat(structure), turned, Limits()).reach(100)
     after = widths(apply_plan(model, choice.plan))
     assert (after["stem.0"], after["conv1"]) == (8, 16)
+
+
+def test_what_fits_below_the_goal_comes_back() -> None:
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    scores = flat(structure)
+    scores["conv1"] *= 100  # cheap steps of the stem come first, then one dear one is needed
+    costs = Priced(**{"stem.0": 1.0, "conv1": 60.0})
+    goal = 16 * 60 + 16 - 62
+    choice = Selection(model, structure, scores, costs, Limits(max_pruned=0.5)).reach(goal)
+    after = widths(apply_plan(model, choice.plan))
+    assert (after["stem.0"], after["conv1"]) == (14, 15)
+    assert choice.cost.value == goal
 
 
 def test_saliency_weighs_against_cost() -> None:
@@ -144,6 +160,32 @@ def test_the_same_choice_every_time() -> None:
         selection = Selection(model, structure, flat(structure), costs, Limits(4))
         plans.append(selection.reach(macs(model, SHAPE) / 2).plan)
     assert plans[0] == plans[1]
+
+
+def test_uniform_takes_the_same_share_everywhere() -> None:
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    costs = MacCosts(SHAPE, "none")
+    choice = Selection(model, structure, flat(structure), costs, Limits(4)).uniform(
+        0.5 * macs(model, SHAPE)
+    )
+    after = widths(apply_plan(model, choice.plan))
+    assert after == {"stem.0": 8, "conv1": 8, "conv2": 8, "fc": 4}
+    assert choice.cost.value <= 0.5 * macs(model, SHAPE)
+
+
+def test_costs_are_those_of_the_formats(tmp_path: Path) -> None:
+    target = get_target("cortex-m4")
+    if any(tool.find() is None for tool in target.tools()):
+        pytest.skip("cortex-m4 needs its tools")
+    metric = Metric.FLASH
+    int8 = costs_on(target, tmp_path, SHAPE, metric)
+    formats = quick({"weights": "int4", "ranges": "mse", "overrides": [{"name": "fc"}]})
+    assert (formats.weights, formats.ranges, len(formats.overrides)) == ("int4", "min-max", 1)
+    int4 = costs_on(target, tmp_path, SHAPE, metric, formats)
+    wide, narrow = (costs.measure([trained()])[0] for costs in (int8, int4))
+    assert wide.unit == narrow.unit == "bytes"
+    assert narrow.value < wide.value
 
 
 def test_macs_are_those_of_the_formula() -> None:

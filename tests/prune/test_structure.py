@@ -13,10 +13,16 @@ from torch import nn
 
 from edgesmith.pipeline.errors import CheckpointError, EmptyLayerError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
+from edgesmith.pipeline.target_facts import get_target
 from edgesmith.prune.attention import HeadAttention, convert
 from edgesmith.prune.structure import structure_of, unread
 from edgesmith.prune.surgery import after, apply_plan, converted, plan_of
 from edgesmith.prune.values import ChannelGroup, PrunePlan, Structure
+from edgesmith.quantize.export import to_onnx
+from edgesmith.quantize.options import PTQOptions
+from edgesmith.quantize.ptq import quantize
+from edgesmith.targets.graph.legalizer import legalize
+from edgesmith.targets.graph.onnx_reader import read_onnx
 from tests.prune.nets import NETS, Concat, Scrambled, SplitNet, batch, make, settled
 from tests.quantize.vit import tiny_vit
 
@@ -173,7 +179,7 @@ def test_excluded_layers_are_listed_with_the_pattern() -> None:
 def test_converted_attention_computes_the_same(batch_first: bool) -> None:
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(16, 4, batch_first=batch_first).eval()
-    attention.in_proj_bias.normal_()  # type: ignore[union-attr]
+    attention.in_proj_bias.normal_()
     x = torch.randn(3, 5, 16)
     made = convert(attention)
     assert made.heads == 4
@@ -238,3 +244,19 @@ def test_a_plan_of_another_model_is_refused() -> None:
     plan = plan_of(model, structure, {"stem.0": (0, 7)})
     with pytest.raises(CheckpointError, match="does not fit Concat"):
         apply_plan(settled(Concat), plan)
+
+
+@pytest.mark.parametrize("name", ["grouped", "concat", "split", "transformer", "embedded"])
+def test_pruned_models_quantize_and_lower(name: str) -> None:
+    model, shape = make(name)
+    structure = structure_of(model, shape)
+    kept = {group.name: range(len(group.units) // 2) for group in structure.groups}
+    pruned = apply_plan(model, plan_of(converted(model, structure), structure, kept))
+    data = batch(shape, 32).numpy()
+    quantized = quantize(pruned, data, PTQOptions(), seed=0)
+    graph = read_onnx(to_onnx(quantized).SerializeToString(), name)
+    legal = legalize(graph, get_target("c-host").describe())
+    assert legal.ops
+    with torch.no_grad():
+        exact = pruned(torch.from_numpy(data)).numpy()
+    assert abs(quantized.predict(data) - exact).max() < 0.2 * abs(exact).max()

@@ -237,7 +237,7 @@ def test_texts() -> None:
     assert QFormat.parse("e4m3").largest == 480
     assert QFormat.parse("e3m2").largest == 28
     for wrong in ("int0", "int33", "int", "fp8", "e9m1", "int8-pow2-narrow", "e8m9"):
-        with pytest.raises(ValueError, match="format|bits"):
+        with pytest.raises(ValueError, match=r"format|bits"):
             QFormat.parse(wrong)
     with pytest.raises(ValueError, match="signed, symmetric"):
         replace(FP8_E4M3, narrow=True)

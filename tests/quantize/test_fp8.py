@@ -83,10 +83,12 @@ def test_onnxruntime_computes_what_the_module_computes(
     traced = trace_exported(tmp_path / "model.onnx", data[:8])
     mine = made.trace(data[:8])
     assert set(traced) == {t.name for t in made.searched().tensors if t.role == "activation"} - {
-        name for name in mine if made.placement.format_of(name).is_float32
+        name
+        for name in mine
+        if made.placement.format_of(name).is_float32 and name != made.module.output
     }
     for tensor, values in traced.items():
-        assert np.mean(values != mine[tensor]) < 0.02, tensor
+        assert np.mean(np.abs(values - mine[tensor]) > 1e-5) < 0.02, tensor
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -115,9 +117,9 @@ def test_every_constant_of_the_file_is_what_was_searched(
         scale = numpy_helper.to_array(stored[f"{tensor.name}/scale"])
         assert scale.tobytes() == tensor.scale.tobytes()
         fmt = FLOAT8_STORAGE[tensor.dtype]
-        again = encode(tensor.dequantized() / tensor.scale.reshape(-1, *[1] * 3), fmt)
-        if tensor.codes.ndim == 4:
-            np.testing.assert_array_equal(again & 0x7F, tensor.codes & 0x7F)
+        reals = np.asarray(tensor.dequantized(), np.float64)
+        again = encode(reals / tensor.scale.reshape(-1, *[1] * (reals.ndim - 1)), fmt)
+        np.testing.assert_array_equal(again & 0x7F, tensor.codes & 0x7F)
         compared += 1
     assert compared >= 5
 
@@ -126,8 +128,9 @@ def test_minifloat_weights_lie_on_their_grid() -> None:
     made, _ = quantized("plain", PTQOptions(weights="e2m1"))
     for step in made.floating.layer_steps():
         values = made.searched()[f"{step.name}.weight"]
-        reals = values.dequantized() / values.scale.reshape(-1, *[1] * (values.codes.ndim - 1))  # type: ignore[union-attr]
-        np.testing.assert_allclose(reals, round_to(reals, minifloat(2, 1)), rtol=1e-6)
+        reals = values.dequantized()
+        steps = reals / values.scale.reshape(-1, *[1] * (reals.ndim - 1))
+        np.testing.assert_allclose(steps, round_to(steps, minifloat(2, 1)), rtol=1e-6)
         assert values.dtype == "float8e4m3fn"
 
 
@@ -169,7 +172,7 @@ def test_parity_compares_every_tensor_and_finds_a_changed_one(name: str, tmp_pat
     path = tmp_path / "model.onnx"
     export_qdq(made, path)
     target = get_target(TARGET)
-    products, parity = deploy_exported(path, tmp_path, target, tmp_path / "out")
+    _, parity = deploy_exported(path, tmp_path, target, tmp_path / "out")
     assert parity.different == 0
     assert parity.compared >= len(made.searched().tensors)
     assert (tmp_path / "out" / "model.onnx").read_bytes() == path.read_bytes()

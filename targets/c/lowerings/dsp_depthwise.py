@@ -16,7 +16,6 @@ from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import DType
 from edgesmith.targets.graph.reference import linear
 
-
 # The most scratch bytes that four planes at a time may take.
 FOUR_PLANES = 2048
 

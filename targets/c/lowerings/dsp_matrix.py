@@ -6,183 +6,43 @@ What they do not cover is declined, and the portable kernels take over.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from edgesmith.targets.c import packing
 from edgesmith.targets.c.lowerings.base import Declined, Site, lowers
-from edgesmith.targets.c.lowerings.dsp_tail import DspTail, channel_tail
-from edgesmith.targets.c.lowerings.matrix import reference_call
-from edgesmith.targets.c.program import Array, Call, KernelSet, Overlap, Role, Struct, Value
+from edgesmith.targets.c.lowerings.dsp_layer import (
+    BYTES,
+    Kernel,
+    Layer,
+    ceil_to,
+    kernel_call,
+    lead_of,
+    matrix_layer,
+    pair_bytes,
+)
+from edgesmith.targets.c.program import Array, Call, KernelSet, Role, Struct, Value
 from edgesmith.targets.graph import ir
-from edgesmith.targets.graph.ir import DType, Padding
-from edgesmith.targets.graph.reference import linear
-
-Misfit = Callable[[packing.Codes, DspTail], str | None]
-
-
-@dataclass(frozen=True)
-class _Format:
-    """A way to store weights, and the loop that reads it.
-
-    `shared` are the factors of the channels that share a sum; `misfit` says why a layer cannot
-    be stored so. `rows` is whether a loop for single rows of activations reads it too.
-    """
-
-    suffix: str
-    pack: Callable[[packing.Codes, int], packing.Words]
-    shared: tuple[int, ...]
-    expand: str
-    misfit: Misfit
-    rows: bool = True
-
-
-def _byte_misfit(rows: packing.Codes, tail: DspTail) -> str | None:
-    if not packing.fits_matrix_s8(rows):
-        return "weight -128 beside a negative one"
-    if tail.sums[1::2].max(initial=0) >= 1 << 23:
-        return "a sum may reach 2**23"
-    return None
-
-
-def _nibble_misfit(rows: packing.Codes, tail: DspTail) -> str | None:
-    offset = packing.NIBBLE_OFFSET * 128 * rows.shape[1]
-    if tail.sums[3::4].max(initial=0) >= 1 << 19:
-        return "a sum may reach 2**19"
-    if tail.sums[2::4].max(initial=0) + offset >= 1 << 23:
-        return "a sum with offset may reach 2**23"
-    return None
-
-
-def _no_misfit(rows: packing.Codes, tail: DspTail) -> str | None:
-    return None
-
-
-WIDE = _Format("wide_s8", packing.pack_matrix_wide, (1,), "expand", _no_misfit, rows=False)
-BYTES = _Format("s8", packing.pack_matrix_s8, packing.BYTE_PAIR, "expand", _byte_misfit)
-NIBBLES = _Format("s4", packing.pack_matrix_s4, packing.NIBBLES, "expand_summed", _nibble_misfit)
-
-# Weight type -> formats, the best first; the last takes everything.
-FORMATS = {DType.INT8: (BYTES, WIDE), DType.INT4: (NIBBLES, BYTES, WIDE)}
+from edgesmith.targets.graph.ir import Padding
 
 # Bytes of a window row that take less time where rows are joined.
 SHORT_RUN = 8
 
 
-@dataclass(frozen=True)
-class _Kernel:
-    """A kernel in one format: its argument struct, its files, and channels at a time."""
-
-    name: str
-    form: _Format
-    group: int = 4
-    variant: str = ""
-
-    @property
-    def function(self) -> str:
-        return f"es_dsp_{self.name}{self.variant}_{self.form.suffix}"
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        core = "matrix" if self.group == 4 else "row"
-        files = [f"{self.name}_{self.form.suffix}", self.name, f"{core}_{self.form.suffix}"]
-        files += ["matrix", "bytes"]
-        files += ["join"] if self.name == "conv" else []
-        files += [self.form.expand] if core == "matrix" else []
-        return tuple(f"dsp/dsp_{stem}.c" for stem in files)
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """What every lowering here starts from: weights [O, K], their format and their tail."""
-
-    rows: packing.Codes
-    form: _Format
-    tail: DspTail
-    zero: int
-
-    @property
-    def outputs(self) -> int:
-        return len(self.rows)
-
-    def shared_fields(self, group: int) -> tuple[tuple[str, Value], ...]:
-        weights = Array(self.form.pack(self.rows, group), Role.WEIGHTS)
-        return (("weights", weights), ("outputs", self.tail.struct(group, self.form.shared)))
-
-
-def _layer(op: ir.Op, site: Site, *, apart: bool = True) -> _Layer | str:
-    """The layer, or why it is declined; `apart` as for `channel_tail`."""
-    reference = reference_call(op, site)
-    source, weight = reference.tensor(0), reference.tensor(1)
-    if source.dtype is not DType.INT8 or reference.output.dtype is not DType.INT8:
-        return "only int8 activations are written"
-    if weight.dtype not in FORMATS:
-        return f"{weight.dtype} weights are not written"
-    linear.require_symmetric(reference, weight)
-    outputs = weight.shape[0]
-    rows = reference.constant(1).astype(np.int8).reshape(outputs, -1)
-    tail = linear.make_tail(
-        reference,
-        getattr(op, "activation", ir.Activation.NONE),
-        linear.weight_scales(reference, weight, outputs),
-        outputs,
-    )
-    zero = source.q.scalar[1]
-    found = channel_tail(tail, rows, zero, apart=apart)
-    if isinstance(found, str):
-        return found
-    form = next(form for form in FORMATS[weight.dtype] if form.misfit(rows, found) is None)
-    return _Layer(rows, form, found, zero)
-
-
-def _call(
-    op: ir.Op, layer: _Layer, kernel: _Kernel, fields: dict[str, Value], scratch: int, macs: int
-) -> Call:
-    shared = layer.shared_fields(kernel.group)
-    return Call(
-        name=op.name,
-        kind=op.kind,
-        function=kernel.function,
-        sources=kernel.sources,
-        arguments=Struct(f"es_dsp_{kernel.name}_args", (*shared, *fields.items())),
-        reads=(op.inputs[0],),
-        writes=(op.output,),
-        scratch_bytes=_ceil(scratch, 8),
-        macs=macs,
-    )
-
-
-def _ceil(value: int, unit: int) -> int:
-    return -(-value // unit) * unit
-
-
-def _pair_bytes(depth: int) -> int:
-    """Scratch of two expanded pixels: 16-bit elements, and their sums for int4."""
-    return 8 + 4 * _ceil(depth, 4)
-
-
-def _lead(written: npt.NDArray[np.int64], needed: npt.NDArray[np.int64], nothing: int) -> Overlap:
-    """`written[i]`: output bytes once step i is done; `needed[i]`: first input byte read later."""
-    return Overlap(int((written[:-1] - needed[:-1]).max(initial=-nothing)))
-
-
 def _pointwise(
-    op: ir.Op, layer: _Layer, size: tuple[int, int], strides: tuple[int, int], source: int
+    op: ir.Op, layer: Layer, size: tuple[int, int], strides: tuple[int, int], source: int
 ) -> Call:
     """A matrix product with `size` (rows, columns) pixels, `strides` bytes apart.
 
     `source` is the bytes of the input.
     """
     depth = layer.rows.shape[1]
-    kernel = _Kernel("pointwise", layer.form)
+    kernel = Kernel("pointwise", layer.form)
     rows, columns = size
     starts = (np.arange(rows)[:, None] * strides[0] + np.arange(columns) * strides[1]).reshape(-1)
     pixels = len(starts)
     done = np.minimum(np.arange(2, pixels + 2, 2), pixels)
-    lead = _lead(done * layer.outputs, starts[np.minimum(done, pixels - 1)], source)
+    lead = lead_of(done * layer.outputs, starts[np.minimum(done, pixels - 1)], source)
     fields: dict[str, Value] = {
         "depth": depth,
         "rows": rows,
@@ -190,7 +50,7 @@ def _pointwise(
         "row_bytes": strides[0],
         "column_bytes": strides[1],
     }
-    call = _call(op, layer, kernel, fields, _pair_bytes(depth), pixels * layer.rows.size)
+    call = kernel_call(op, layer, kernel, fields, pair_bytes(depth), pixels * layer.rows.size)
     return replace(call, overlaps={op.inputs[0]: lead})
 
 
@@ -204,7 +64,7 @@ def conv2d(op: ir.Conv2D, site: Site) -> Call | Declined:
     """Convolution in one group."""
     if op.groups != 1:
         return Declined("grouped convolution is not written")
-    layer = _layer(op, site)
+    layer = matrix_layer(op, site)
     if isinstance(layer, str):
         return Declined(layer)
     weight = site.tensor(op.inputs[1])
@@ -235,7 +95,7 @@ def _suits_band(op: ir.Conv2D, weight: tuple[int, ...], result: tuple[int, ...])
 
 def _band_convolution(
     op: ir.Conv2D,
-    layer: _Layer,
+    layer: Layer,
     weight: tuple[int, ...],
     source: tuple[int, int, int, int],
     result: tuple[int, int, int, int],
@@ -248,8 +108,8 @@ def _band_convolution(
     reach = (result[2] - 1) * op.stride[1] + kernel_width
     columns = max(reach, op.padding.left + width)
     # What a last window's last word, or a store of four bytes, reaches beyond.
-    band = _ceil(columns * kernel_height * channels + 3, 4)
-    words = _ceil(depth, 4) // 4
+    band = ceil_to(columns * kernel_height * channels + 3, 4)
+    words = ceil_to(depth, 4) // 4
     fields: dict[str, Value] = {
         "zero": layer.zero,
         "in_rows": height,
@@ -267,20 +127,20 @@ def _band_convolution(
         "images": count,
     }
     macs = math.prod(result) * depth
-    scratch = _pair_bytes(depth) + band
-    call = _call(op, layer, _Kernel("band", layer.form), fields, scratch, macs)
+    scratch = pair_bytes(depth) + band
+    call = kernel_call(op, layer, Kernel("band", layer.form), fields, scratch, macs)
     rows, image = np.arange(result[1]), np.arange(count)[:, None]
     written = (image * result[1] + rows + 1) * result[2] * result[3]
     first = np.clip((rows + 1) * op.stride[0] - op.padding.top, 0, height)
     needed = (image * height + first) * width * channels
     needed[:, -1] = (image[:, 0] + 1) * height * width * channels
-    lead = _lead(written.reshape(-1), needed.reshape(-1), math.prod(source))
+    lead = lead_of(written.reshape(-1), needed.reshape(-1), math.prod(source))
     return replace(call, overlaps={op.inputs[0]: lead})
 
 
 def _ring_convolution(
     op: ir.Conv2D,
-    layer: _Layer,
+    layer: Layer,
     weight: tuple[int, ...],
     source: tuple[int, int, int, int],
     result: tuple[int, int, int, int],
@@ -317,11 +177,11 @@ def _ring_convolution(
         "images": count,
     }
     # Two windows, each with a word that a last run may reach into.
-    joined = 2 * (_ceil(depth, 4) + 4) if join else 0
-    ring = _ceil(ring_rows * ring_bytes, 4)
-    scratch = _pair_bytes(depth) + 4 * kernel_height * runs + ring + joined
+    joined = 2 * (ceil_to(depth, 4) + 4) if join else 0
+    ring = ceil_to(ring_rows * ring_bytes, 4)
+    scratch = pair_bytes(depth) + 4 * kernel_height * runs + ring + joined
     macs = math.prod(result) * depth
-    call = _call(op, layer, _Kernel("conv", layer.form), fields, scratch, macs)
+    call = kernel_call(op, layer, Kernel("conv", layer.form), fields, scratch, macs)
     rows = np.arange(result[1])
     loaded = np.clip(rows * op.stride[0] + ring_rows - op.padding.top, 0, height)
     image = np.arange(count)[:, None]
@@ -329,13 +189,13 @@ def _ring_convolution(
     needed = (image * height + loaded) * width * channels
     # A later image is read from its first row on, even where this one's last rows are not.
     needed[:, -1] = (image[:, 0] + 1) * height * width * channels
-    lead = _lead(written.reshape(-1), needed.reshape(-1), math.prod(source))
+    lead = lead_of(written.reshape(-1), needed.reshape(-1), math.prod(source))
     return replace(call, overlaps={op.inputs[0]: lead})
 
 
 def _uniform(op: ir.FullyConnected, site: Site) -> Call | None:
     """One row of whole words and one multiplier for all channels: per channel only a bias."""
-    layer = _layer(op, site, apart=False)
+    layer = matrix_layer(op, site, apart=False)
     if isinstance(layer, str) or layer.form is not BYTES:
         return None
     outputs, depth = layer.rows.shape
@@ -372,7 +232,7 @@ def fully_connected(op: ir.FullyConnected, site: Site) -> Call | Declined:
     uniform = _uniform(op, site)
     if uniform is not None:
         return uniform
-    layer = _layer(op, site)
+    layer = matrix_layer(op, site)
     if isinstance(layer, str):
         return Declined(layer)
     depth = layer.rows.shape[1]
@@ -383,7 +243,7 @@ def fully_connected(op: ir.FullyConnected, site: Site) -> Call | Declined:
         same = ir.Conv2D(op.name, op.inputs, op.outputs, activation=op.activation)
         shapes = ((layer.outputs, 1, 1, depth), (1, 1, rows, depth), (1, 1, rows, layer.outputs))
         return replace(_ring_convolution(same, layer, *shapes), kind=op.kind)
-    variant, scratch = ("_padded", _ceil(depth, 4)) if depth % 4 else ("", 0)
-    kernel = _Kernel("fully_connected", layer.form, 8, variant)
+    variant, scratch = ("_padded", ceil_to(depth, 4)) if depth % 4 else ("", 0)
+    kernel = Kernel("fully_connected", layer.form, 8, variant)
     fields: dict[str, Value] = {"depth": depth, "rows": rows}
-    return _call(op, layer, kernel, fields, scratch, rows * layer.rows.size)
+    return kernel_call(op, layer, kernel, fields, scratch, rows * layer.rows.size)

@@ -119,16 +119,13 @@ class Window:
         fields += [("pad_top", self.padding.top), ("pad_left", self.padding.left)]
         return Struct("es_window", tuple(fields))
 
-    def overlap(
-        self, element_bytes: int, *, buffered: bool = False, delay: int | None = None
-    ) -> Overlap:
+    def overlap(self, element_bytes: int, *, delay: int = 0) -> Overlap:
         return overlap(
             self.source,
             self.result,
             self.stride,
             self.padding,
             element_bytes=element_bytes,
-            buffered=buffered,
             delay=delay,
         )
 

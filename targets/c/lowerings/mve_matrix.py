@@ -94,7 +94,7 @@ def _overlap(window: Window, step: int) -> Overlap:
         window.stride,
         window.padding,
         positions_per_step=step,
-        buffered=not window.pointwise,
+        delay=int(not window.pointwise),
     )
 
 

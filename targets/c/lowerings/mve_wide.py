@@ -64,7 +64,7 @@ def convolution(op: ir.Op, site: Site, window: Window) -> Call | Declined:
                 window.padding,
                 element_bytes=_BYTES,
                 positions_per_step=2 if window.pointwise else pixels,
-                buffered=not window.pointwise,
+                delay=int(not window.pointwise),
             )
         },
         macs=math.prod(window.result) * depth,

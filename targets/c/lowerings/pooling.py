@@ -59,7 +59,7 @@ def _pool(op: ir.AveragePool2D | ir.MaxPool2D, site: Site) -> Call:
     )
     shapes = (source.shape, result.shape)
     item = item_bytes(source.dtype)
-    over = overlap(*shapes, op.stride, op.padding, element_bytes=item, buffered=True)
+    over = overlap(*shapes, op.stride, op.padding, element_bytes=item, delay=1)
     # A channel is written once its window has been read, so the first position may lie over it.
     in_place = Overlap(max(0, over.distance))
     function = f"es_{'average' if average else 'max'}_pool_{suffix(source.dtype)}"

@@ -18,16 +18,13 @@ def overlap(
     *,
     element_bytes: int = 1,
     positions_per_step: int = 1,
-    buffered: bool = False,
-    delay: int | None = None,
+    delay: int = 0,
 ) -> Overlap:
     """The overlap of a window operator that works position by position.
 
     A step reads the windows of `positions_per_step` consecutive output positions and writes
-    all channels of them; `buffered` says that it has read all of them before it writes. Input
-    before the first element of every later window is not needed any more.
-
-    `delay` steps are read before the first of them is written: 1 is `buffered`, 0 is not.
+    all channels of them; `delay` steps are read in full before the first of them is written.
+    Input before the first element of every later window is not needed any more.
 
     Args:
         source, result: shapes [N, H, W, C] of input and output.
@@ -42,8 +39,7 @@ def overlap(
     needed = np.minimum.accumulate(starts[::-1])[::-1] * channels
     begins = np.arange(0, len(starts), positions_per_step)
     ends = np.minimum(begins + positions_per_step, len(starts))
-    held = int(buffered) if delay is None else delay
-    begins, ends = begins[held:], ends[: max(len(ends) - held, 0)]
+    begins, ends = begins[delay:], ends[: max(len(ends) - delay, 0)]
     lead = ends * out_channels - needed[begins]
     nothing_left = -batch * height * width * channels
     return Overlap(int(lead.max(initial=nothing_left)) * element_bytes)

@@ -2,12 +2,14 @@
 
 Longer stages end in smaller tensors and more bands hold fewer rows, but both recompute
 more. Candidates are ranked by a bound that needs no lowering (bytes in use if every
-operator wrote over its dying inputs); only the most promising are lowered and planned.
+operator wrote over its dying inputs); only those of which no other has both fewer recomputed
+MACs and a lower bound are lowered and planned, and a few of the lowest bounds. This choice
+does not depend on the budget, so the least arena that one budget finds fits as a budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgesmith.pipeline.errors import UnsupportedError
@@ -27,8 +29,7 @@ from edgesmith.targets.graph.ir import Graph
 
 BANDS = (2, 3, 4, 6, 8, 12, 16, 24)
 STAGES = 6
-TRIES = 8  # candidates that seem to fit and are planned
-LAST_TRIES = 4  # the smallest ones, planned where none fits
+LAST_TRIES = 4  # candidates of the least bound, planned where none fits
 
 Lower = Callable[[Graph, Mapping[str, View]], Program]
 
@@ -57,7 +58,7 @@ def plan_bands(graph: Graph, lower: Lower, ram_bytes: int) -> BudgetPlan:
 
     Args:
         lower: lowers a graph; the views are tensors that are byte ranges of others.
-        ram_bytes: what the arena may have.
+        ram_bytes: what the arena may have; 0 asks for the least.
 
     Returns:
         The plain plan if it fits, else the banded one with the least recomputation that
@@ -74,12 +75,9 @@ def plan_bands(graph: Graph, lower: Lower, ram_bytes: int) -> BudgetPlan:
     best = planned(None)
     if best.fits:
         return best
-    ranked = sorted(
-        ((least_bytes(banded.graph, banded.views), banded) for banded in candidates(graph)),
-        key=lambda item: (item[1].recomputed_macs, item[0]),
-    )
-    hopeful = [banded for bound, banded in ranked if bound <= ram_bytes][:TRIES]
-    smallest = [banded for _, banded in sorted(ranked, key=lambda item: item[0])][:LAST_TRIES]
+    bounded = [(least_bytes(each.graph, each.views), each) for each in candidates(graph)]
+    hopeful = [each for bound, each in _best(bounded) if not ram_bytes or bound <= ram_bytes]
+    smallest = [each for _, each in sorted(bounded, key=lambda item: item[0])][:LAST_TRIES]
     for banded in (*hopeful, *(item for item in smallest if item not in hopeful)):
         found = planned(banded)
         if found.fits:
@@ -87,6 +85,15 @@ def plan_bands(graph: Graph, lower: Lower, ram_bytes: int) -> BudgetPlan:
         if found.plan.arena_bytes < best.plan.arena_bytes:
             best = found
     return best
+
+
+def _best(bounded: Sequence[tuple[int, Banded]]) -> Iterator[tuple[int, Banded]]:
+    """Those with a lower bound than all of fewer recomputed MACs, by MACs."""
+    lowest: int | None = None
+    for bound, banded in sorted(bounded, key=lambda item: (item[1].recomputed_macs, item[0])):
+        if lowest is None or bound < lowest:
+            lowest = bound
+            yield bound, banded
 
 
 def candidates(graph: Graph) -> Iterator[Banded]:

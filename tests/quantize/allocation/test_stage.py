@@ -14,6 +14,8 @@ from edgesmith.pipeline.errors import (
     UnreachableBudgetError,
 )
 from edgesmith.pipeline.jsonvalue import from_json
+from edgesmith.pipeline.lint import load_spec
+from edgesmith.pipeline.registry import Registries
 from edgesmith.pipeline.results import Parity
 from edgesmith.quantize.allocation.allocate import Allocation
 from edgesmith.quantize.allocation.figure import Figure
@@ -96,12 +98,9 @@ def test_the_accuracy_bound_is_measured_on_the_selection_split(
     [
         (", budget: {weight-bytes: 5}", "", UnreachableBudgetError, "nearest reachable is"),
         ("", ", overrides: [{name: '*', weights: int4}]", AllocationError, "would choose formats"),
-        (", weights: [int8, fp8-e4m3]", "", SpecError, "lacks fp8-e4m3 weights"),
-        (", weights: []", "", SpecError, "at least 1 item"),
-        (", budget: {bytes: 5}", "", SpecError, "weight-bytes"),
     ],
 )
-def test_refusals(
+def test_what_a_run_refuses(
     tmp_path: Path,
     weights: dict[str, object],
     allocate: str,
@@ -113,3 +112,19 @@ def test_refusals(
     assert ran.returncode == int(error.exit_code)
     assert error.code in ran.stderr
     assert message in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("allocate", "message"),
+    [
+        (", weights: [int8, fp8-e4m3]", "lacks fp8-e4m3 weights"),
+        (", weights: []", "at least 1 item"),
+        (", budget: {bytes: 5}", "weight-bytes"),
+    ],
+)
+def test_what_lint_refuses(
+    tmp_path: Path, weights: dict[str, object], allocate: str, message: str
+) -> None:
+    folder = project(tmp_path, weights, allocate)
+    with pytest.raises(SpecError, match=message):
+        load_spec(folder / "spec.yaml", Registries.discovered())

@@ -23,7 +23,7 @@ from tests.conformance.cases import all_cases
 from tests.conformance.random_graphs import random_graph, random_inputs
 
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic")
-SEED = 6  # convolutions, element-wise operators, a softmax
+SEED = 695  # convolutions, element-wise operators, a softmax; one input, one output; so 696
 
 
 def graph_of(seed: int) -> Graph:

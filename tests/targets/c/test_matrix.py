@@ -105,5 +105,5 @@ def test_an_overlapping_output_never_reaches_needed_input(data: st.DataObject) -
     ],
 )
 def test_known_distances(stride: tuple[int, int], padding: Padding, expected: int) -> None:
-    found = overlap((1, 8, 8, 4), (1, 8, 8, 4), stride, padding, buffered=True)
+    found = overlap((1, 8, 8, 4), (1, 8, 8, 4), stride, padding, delay=1)
     assert found.distance == expected

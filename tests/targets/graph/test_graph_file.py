@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesmith.pipeline.errors import ModelFileError
-from edgesmith.targets.graph.graph_file import read_graph, write_graph
+from edgesmith.targets.graph.graph_file import VERSION, read_graph, write_graph
 from edgesmith.targets.graph.ir import Graph, Layout
 from tests.conformance.cases import all_cases
 from tests.conformance.random_graphs import random_graph
@@ -70,8 +73,65 @@ def test_a_damaged_file_is_named(cut: int) -> None:
         read_graph(write_graph(random_graph(2))[:cut])
 
 
-def test_a_changed_byte_is_noticed() -> None:
-    data = bytearray(write_graph(random_graph(2)))
-    data[len(data) // 2] ^= 0x55
-    with pytest.raises(ModelFileError):
-        read_graph(bytes(data))
+def read_or_refused(data: bytes, graph: Graph) -> None:
+    """Damage is told, or it hit bytes that mean nothing."""
+    try:
+        found = read_graph(data)
+    except ModelFileError:
+        return
+    same(graph, found)
+
+
+GRAPH = random_graph(2)
+WRITTEN = write_graph(GRAPH)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(st.integers(0, len(WRITTEN) - 1), st.integers(1, 255)), max_size=3))
+def test_changed_bytes_are_noticed(changes: list[tuple[int, int]]) -> None:
+    data = bytearray(WRITTEN)
+    for place, mask in changes:
+        data[place] ^= mask
+    read_or_refused(bytes(data), GRAPH)
+
+
+@pytest.mark.parametrize("mask", [1, 8, 0xFF])
+def test_every_changed_byte_of_the_directory_is_noticed(mask: int) -> None:
+    """Where most flags and sizes stand; flag 1 says encrypted."""
+    for place in range(WRITTEN.index(b"PK\x01\x02"), len(WRITTEN)):
+        data = bytearray(WRITTEN)
+        data[place] ^= mask
+        read_or_refused(bytes(data), GRAPH)
+
+
+@given(st.integers(0, len(WRITTEN)), st.binary(max_size=40))
+def test_cut_files_are_noticed(cut: int, tail: bytes) -> None:
+    read_or_refused(WRITTEN[:cut] + tail, GRAPH)
+
+
+@given(st.binary(max_size=200))
+def test_other_bytes_are_no_graph(data: bytes) -> None:
+    with pytest.raises(ModelFileError, match="graph file"):
+        read_graph(data)
+
+
+@pytest.mark.parametrize("version", [0, VERSION + 1])
+def test_another_format_version_is_named(version: int) -> None:
+    with np.load(io.BytesIO(WRITTEN)) as arrays:
+        structure = json.loads(arrays["structure"].tobytes())
+    assert structure.pop("version") == VERSION
+    if version:
+        structure["version"] = version
+    buffer = io.BytesIO()
+    np.savez(buffer, structure=np.frombuffer(json.dumps(structure).encode(), np.uint8))
+    expected = f"has format version {version}; this edgesmith reads {VERSION}"
+    with pytest.raises(ModelFileError, match=expected):
+        read_graph(buffer.getvalue())
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "{", '"version"'])
+def test_a_structure_of_another_form_is_refused(text: str) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, structure=np.frombuffer(text.encode(), np.uint8))
+    with pytest.raises(ModelFileError, match="graph file"):
+        read_graph(buffer.getvalue())

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.tools import Tool
-from edgesmith.targets.mcu.emulator import Firmware, TensorType, build_firmware
+from edgesmith.targets.c.exchange import TensorType
+from edgesmith.targets.mcu.emulator import Firmware
 from edgesmith.targets.mcu.facts import Core
 from edgesmith.targets.mcu.toolchain import (
     DEFAULT_OPTIONS,
@@ -16,6 +18,7 @@ from edgesmith.targets.mcu.toolchain import (
     OBJDUMP,
     QEMU,
     FirmwareOptions,
+    firmware_plan,
 )
 
 BYTES = 16
@@ -126,11 +129,10 @@ def build(
     folder: Path, core: Core, layer: str = EMPTY_LAYER, how: FirmwareOptions | None = None
 ) -> Firmware:
     """The library's images, built below a folder."""
-    library = folder / "library"
-    library.mkdir()
-    for name, data in files(layer).items():
-        (library / name).write_bytes(data)
-    return build_firmware(library, core, folder / "build", how or options())
+    place, chosen = folder / "build", how or options()
+    place.mkdir()
+    execute_plan(firmware_plan(files(layer), core, chosen), place)
+    return Firmware.in_folder(place, core, chosen.prefix)
 
 
 def need(*tools: Tool) -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from edgesmith.pipeline.errors import ToolFailedError, ToolMissingError
-from edgesmith.targets.mcu.emulator import TensorType, build_firmware, run
+from edgesmith.targets.c.exchange import TensorType
+from edgesmith.targets.mcu.emulator import run
 from edgesmith.targets.mcu.facts import Core
-from edgesmith.targets.mcu.toolchain import firmware_plan
+from edgesmith.targets.mcu.toolchain import GCC, firmware_plan
 from tests.targets.mcu.cores import CORES
 from tests.targets.mcu.library import (
     BYTES,
@@ -112,7 +113,7 @@ def test_a_missing_compiler_says_how_to_get_it(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolMissingError, match="apt install gcc-arm-none-eabi"):
-        build_firmware(tmp_path, M4, tmp_path / "build")
+        GCC.require()
 
 
 def test_a_missing_emulator_says_how_to_get_it(
