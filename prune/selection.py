@@ -2,7 +2,7 @@
 
 Greedy, one step of one group at a time. A step is as many units as bring all widths of the group
 back to the divisor. Only groups that share a layer with the last one removed are measured again.
-Steps that fit below the goal in the end, because a later one saved more than was needed, are undone.
+Steps that fit below the goal in the end, because a later one saved more than needed, are undone.
 """
 
 from __future__ import annotations

@@ -104,9 +104,8 @@ def stored_values(codes: npt.ArrayLike, fmt: QFormat) -> npt.NDArray[np.float32]
 def power_of_two(scale: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """The smallest powers of two that are not below positive scales."""
     mantissa, exponent = np.frexp(scale)
-    return np.ldexp(np.float32(1), np.where(mantissa == 0.5, exponent - 1, exponent)).astype(
-        np.float32
-    )
+    powers = np.ldexp(np.float32(1), np.where(mantissa == 0.5, exponent - 1, exponent))
+    return np.asarray(powers, np.float32)
 
 
 def binary_scale(rows: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

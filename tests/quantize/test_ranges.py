@@ -145,7 +145,7 @@ def test_weight_scales(weight: FloatArray, name: str, search: bool) -> None:
     assert found.scale.shape == ((3,) if fmt.granularity == "per-channel" else (1,))
     assert (found.scale > 0).all()
     codes = found.codes(weight)
-    assert np.abs(codes).max(initial=0) <= fmt.qmax
+    assert fmt.is_float or np.abs(codes).max(initial=0) <= fmt.qmax
     plain = find_scales(weight, bias, np.float32(0.1), fmt, search=False)
     error = np.square(weight - found.dequantize(codes)).sum(dtype=np.float64)
     most = np.square(weight - plain.dequantize(plain.codes(weight))).sum(dtype=np.float64)
