@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgesmith.quantize.allocation.allocate import Measure
     from edgesmith.quantize.allocation.target_costs import TargetCosts
     from edgesmith.quantize.options import PTQOptions
-    from edgesmith.quantize.sensitivity import Subject
+    from edgesmith.quantize.sensitivity.subject import Subject
     from edgesmith.targets.base import TargetDescription
 
 ALLOCATION = "allocation.json"
@@ -78,7 +78,7 @@ class Allocate(AllocationOptions, Stage):
         from edgesmith.pipeline.splits import read_split
         from edgesmith.quantize.allocation.allocate import allocate
         from edgesmith.quantize.allocation.options import Rules
-        from edgesmith.quantize.sensitivity import subject_of
+        from edgesmith.quantize.sensitivity.subject import subject_of
 
         model, quantization = model_to_quantize(context), _quantization(context.spec)
         calibration = read_split(context.inputs["data"], "calibration")

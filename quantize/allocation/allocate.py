@@ -21,7 +21,9 @@ from edgesmith.quantize.allocation.options import AllocationOptions
 from edgesmith.quantize.allocation.problem import Choice, Problem, Solution
 from edgesmith.quantize.allocation.target_costs import TargetCosts
 from edgesmith.quantize.options import Override
-from edgesmith.quantize.sensitivity import Sensitivities, Subject, measure
+from edgesmith.quantize.sensitivity.measure import measure
+from edgesmith.quantize.sensitivity.subject import Subject
+from edgesmith.quantize.sensitivity.values import Sensitivities
 
 Measure = Callable[[tuple[Override, ...]], Accuracy]
 """Quantizes with these rules and measures the accuracy of the result."""

@@ -35,7 +35,8 @@ from edgesmith.quantize.network import INPUT
 from edgesmith.quantize.ops import Requantize
 from edgesmith.quantize.options import Override, PTQOptions, overrides_of
 from edgesmith.quantize.placement import place
-from edgesmith.quantize.sensitivity import Sensitivities, Subject
+from edgesmith.quantize.sensitivity.subject import Subject
+from edgesmith.quantize.sensitivity.values import Sensitivities
 
 
 def problem_of(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgesmith.quantize.allocation.build import policy_of
 from edgesmith.quantize.allocation.front import Front
 from edgesmith.quantize.allocation.problem import Choice, Problem, Solution
-from edgesmith.quantize.sensitivity import Subject
+from edgesmith.quantize.sensitivity.subject import Subject
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ from edgesmith.quantize.allocation.target_costs import TargetCosts, target_costs
 from edgesmith.quantize.export import export_qdq
 from edgesmith.quantize.options import Override, PTQOptions
 from edgesmith.quantize.ptq import quantize
-from edgesmith.quantize.sensitivity import SensitivityOptions, Subject, measure, subject_of
+from edgesmith.quantize.sensitivity.measure import measure
+from edgesmith.quantize.sensitivity.subject import Subject, subject_of
+from edgesmith.quantize.sensitivity.values import SensitivityOptions
 from edgesmith.targets.cost import (
     CostError,
     Figure,

@@ -16,19 +16,16 @@ from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.stage import SilentProgress
 from edgesmith.quantize.options import LearnedRounding, PTQOptions
 from edgesmith.quantize.ptq import quantize
-from edgesmith.quantize.sensitivity import (
+from edgesmith.quantize.sensitivity import cross_terms, fisher, hutchinson
+from edgesmith.quantize.sensitivity.landscape import Landscape, landscape
+from edgesmith.quantize.sensitivity.measure import measure
+from edgesmith.quantize.sensitivity.subject import Subject, subject_of
+from edgesmith.quantize.sensitivity.values import (
     LossName,
     Method,
     Sensitivities,
     SensitivityOptions,
-    Subject,
-    cross_terms,
-    fisher,
-    hutchinson,
-    measure,
-    subject_of,
 )
-from edgesmith.quantize.sensitivity.landscape import Landscape, landscape
 from tests.quantize.nets import FloatArray, make
 
 SILENT = SilentProgress()
