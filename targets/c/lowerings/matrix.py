@@ -92,6 +92,11 @@ def reference_call(op: ir.Op, site: Site) -> kernel.Call:
     return kernel.Call(op, tensors, values, site.tensor(op.output), site.profile, 1)
 
 
+def _shape4(shape: tuple[int, ...]) -> Shape4:
+    batch, height, width, channels = shape
+    return batch, height, width, channels
+
+
 @dataclass(frozen=True)
 class Window:
     """The geometry shared by all matrix kernels; shapes are [N, H, W, C]."""
@@ -102,6 +107,23 @@ class Window:
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
     padding: Padding = field(default_factory=Padding)
+
+    @classmethod
+    def of(cls, op: ir.Conv2D | ir.DepthwiseConv2D | ir.FullyConnected, site: Site) -> Window:
+        """An operator's geometry; every row of a fully connected one is a position of 1x1."""
+        source, weight = site.tensor(op.inputs[0]), site.tensor(op.inputs[1])
+        if isinstance(op, ir.FullyConnected):
+            outputs, depth = weight.shape
+            rows = source.elements // depth
+            return cls((1, 1, rows, depth), (1, 1, rows, outputs))
+        return cls(
+            _shape4(source.shape),
+            _shape4(site.tensor(op.output).shape),
+            (weight.shape[1], weight.shape[2]),
+            op.stride,
+            op.dilation,
+            op.padding,
+        )
 
     @property
     def pointwise(self) -> bool:
@@ -244,33 +266,16 @@ def _convolution(op: ir.Op, site: Site, window: Window, groups: int = 1) -> Call
     )
 
 
-def shape4(shape: tuple[int, ...]) -> Shape4:
-    batch, height, width, channels = shape
-    return batch, height, width, channels
-
-
 @lowers(ir.Conv2D)
 def conv2d(op: ir.Conv2D, site: Site) -> Call:
     """Convolution, grouped or not."""
-    weight = site.tensor(op.inputs[1])
-    source, result = site.tensor(op.inputs[0]).shape, site.tensor(op.output).shape
-    window = Window(
-        shape4(source),
-        shape4(result),
-        (weight.shape[1], weight.shape[2]),
-        op.stride,
-        op.dilation,
-        op.padding,
-    )
-    return _convolution(op, site, window, op.groups)
+    return _convolution(op, site, Window.of(op, site), op.groups)
 
 
 @lowers(ir.FullyConnected)
 def fully_connected(op: ir.FullyConnected, site: Site) -> Call:
     """Every row of the input is one position of a 1x1 convolution."""
-    outputs, depth = site.tensor(op.inputs[1]).shape
-    rows = site.tensor(op.inputs[0]).elements // depth
-    return _convolution(op, site, Window((1, 1, rows, depth), (1, 1, rows, outputs)))
+    return _convolution(op, site, Window.of(op, site))
 
 
 def _delay(window: Window, limit: int) -> int:
@@ -287,10 +292,8 @@ def _delay(window: Window, limit: int) -> int:
 @lowers(ir.DepthwiseConv2D)
 def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call:
     """Depthwise convolution with any channel multiplier."""
-    weight = site.tensor(op.inputs[1])
-    source, result = site.tensor(op.inputs[0]).shape, site.tensor(op.output).shape
-    kernel_size = (weight.shape[1], weight.shape[2])
-    window = Window(shape4(source), shape4(result), kernel_size, op.stride, op.dilation, op.padding)
+    window = Window.of(op, site)
+    kernel_size, result = window.kernel, window.result
     matrix = _matrix(op, site, window, 3)
     channels, taps = matrix.weights.shape
     fixed = TAP_BYTES * taps + (channels * taps if matrix.bits < 8 else 0)

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgesmith.targets.c.lowerings import mve_layout as layout
 from edgesmith.targets.c.lowerings.base import Declined, Site, lowers
-from edgesmith.targets.c.lowerings.matrix import Window, shape4
+from edgesmith.targets.c.lowerings.matrix import Window
 from edgesmith.targets.c.lowerings.mve_layer import Layer, Ties, make_layer
 from edgesmith.targets.c.lowerings.windows import overlap
 from edgesmith.targets.c.program import Array, Call, KernelSet, Role, Struct
@@ -26,15 +26,7 @@ def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call | Declined:
     layer = make_layer(op, site, 3)
     if isinstance(layer, str):
         return Declined(layer)
-    weight = site.tensor(op.inputs[1]).shape
-    window = Window(
-        shape4(site.tensor(op.inputs[0]).shape),
-        shape4(site.tensor(op.output).shape),
-        (weight[1], weight[2]),
-        op.stride,
-        op.dilation,
-        op.padding,
-    )
+    window = Window.of(op, site)
     if _in_columns(layer, window, site.scratch_bytes):
         return _columns_call(op, layer, window)
     if not _pairs_fit(layer.rows):

@@ -14,7 +14,7 @@ import numpy as np
 from edgesmith.targets.c.lowerings import mve_layout as layout
 from edgesmith.targets.c.lowerings import mve_wide
 from edgesmith.targets.c.lowerings.base import Declined, Site, lowers
-from edgesmith.targets.c.lowerings.matrix import Window, shape4
+from edgesmith.targets.c.lowerings.matrix import Window
 from edgesmith.targets.c.lowerings.mve_layer import Layer, Ties, make_layer
 from edgesmith.targets.c.lowerings.windows import overlap
 from edgesmith.targets.c.program import Array, Call, KernelSet, Overlap, Role, Struct
@@ -110,21 +110,10 @@ def conv2d(op: ir.Conv2D, site: Site) -> Call | Declined:
     """Convolution of one group."""
     if op.groups != 1:
         return Declined("convolution in groups is not written")
-    weight = site.tensor(op.inputs[1]).shape
-    window = Window(
-        shape4(site.tensor(op.inputs[0]).shape),
-        shape4(site.tensor(op.output).shape),
-        (weight[1], weight[2]),
-        op.stride,
-        op.dilation,
-        op.padding,
-    )
-    return _lowered(op, site, window)
+    return _lowered(op, site, Window.of(op, site))
 
 
 @lowers(ir.FullyConnected, kernels=KernelSet.MVE)
 def fully_connected(op: ir.FullyConnected, site: Site) -> Call | Declined:
     """Every row of the input is one position of a 1x1 convolution."""
-    outputs, depth = site.tensor(op.inputs[1]).shape
-    rows = site.tensor(op.inputs[0]).elements // depth
-    return _lowered(op, site, Window((1, 1, rows, depth), (1, 1, rows, outputs)))
+    return _lowered(op, site, Window.of(op, site))
