@@ -27,8 +27,8 @@ from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import CacheError, NotFasterError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.stage import Progress, SilentProgress
+from edgesmith.pipeline.training.trainer import Trainer, Tuned, accuracy
 from edgesmith.prune.costs import Costs
-from edgesmith.prune.finetune import FineTuner, Tuned, accuracy
 from edgesmith.prune.importances.base import Labelled, importances
 from edgesmith.prune.masks import Masks, apply_masks, magnitude_masks, zeros
 from edgesmith.prune.options import PruneOptions
@@ -180,20 +180,24 @@ class Pruner:
 
     def _tuned(self, module: nn.Module, name: str, label: str, masks: Masks | None = None) -> Tuned:
         """Fine-tune in place; without fine-tuning only measure."""
-        apply_masks(module, masks or {})
+
+        def mask() -> None:
+            apply_masks(module, masks or {})
+
+        mask()
         if self._options.finetune is None:
             found = accuracy(module, self._task.selection)
             return Tuned(found, found, 0)
         checkpoint = None if self._checkpoint is None else self._checkpoint / f"{name}.pt"
-        tuner = FineTuner(
+        trainer = Trainer(
             module,
             self._model,
             self._options.finetune,
             seed=self._seed,
-            masks=masks,
+            after_step=mask,
             checkpoint=checkpoint,
         )
-        return tuner.run(self._task.train, self._task.selection, self._progress, label)
+        return trainer.run(self._task.train, self._task.selection, self._progress, label)
 
     def _sparse(self, module: nn.Module, base: float) -> tuple[nn.Module, Masks, tuple[str, ...]]:
         pattern = self._options.sparsity

@@ -11,39 +11,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgesmith.pipeline.errors import PruningError
+from edgesmith.pipeline.training.options import Count, NotNegative, Training
 
 FORMATS = ("weights", "activations", "overrides")
 """Parameters of the `quantize` stage that decide what a layer costs."""
 
-Count = Annotated[int, Field(ge=1)]
+FINETUNE = Training()
 Share = Annotated[float, Field(gt=0, lt=1)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True)
-class FineTune:
-    """Training after each step: cross-entropy and distillation from the unpruned model.
-
-    Args:
-        epochs: at most so many over the train split, per round.
-        learning_rate: at the start; falls to 0 by a cosine.
-        distillation: weight of the unpruned model's outputs against the labels, 0 to 1.
-        patience: epochs without a better selection accuracy after which it stops.
-        flip: mirror half of the images.
-        shift: move images by up to so many pixels.
-    """
-
-    epochs: Count = 8
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: Positive = 1e-3
-    weight_decay: NotNegative = 1e-4
-    distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
-    temperature: Positive = 2.0
-    patience: Count = 4
-    flip: bool = False
-    shift: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +54,8 @@ class PruneOptions:
             below the unpruned model's is rolled back.
         max_pruned: at most this share of a group of channels goes.
         exclude: shell-style patterns of layers that keep their channels.
-        finetune: null leaves the weights as they are.
+        finetune: training after each round, with the unpruned model as teacher; null leaves the
+            weights as they are.
         sparsity: zeros after the channels are gone.
     """
 
@@ -93,7 +68,7 @@ class PruneOptions:
     tolerance_points: NotNegative = 3.0
     max_pruned: Share = 0.9
     exclude: tuple[str, ...] = ()
-    finetune: FineTune | None = FineTune()
+    finetune: Training | None = FINETUNE
     sparsity: Sparsity | None = None
 
     def check(self) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edgesmith.prune.loss import class_loss
+from edgesmith.pipeline.training.loss import class_loss
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.registry import Registry

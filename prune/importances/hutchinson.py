@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from edgesmith.pipeline.training.loss import class_loss
 from edgesmith.prune.importances.base import Importance, Labelled, magnitudes
-from edgesmith.prune.loss import class_loss
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,17 @@ from torch import nn
 from edgesmith.pipeline.errors import CacheError, NotFasterError, UnreachableCostError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.stage import SilentProgress
+from edgesmith.pipeline.training.options import Training
+from edgesmith.pipeline.training.trainer import accuracy
 from edgesmith.prune.costs import MacCosts, macs
 from edgesmith.prune.driver import Pruned, Pruner, Task
-from edgesmith.prune.finetune import FineTuner, accuracy, augmented
-from edgesmith.prune.options import FineTune, PruneOptions, Sparsity
+from edgesmith.prune.options import PruneOptions, Sparsity
 from edgesmith.prune.stored import load_pruned, load_result, save_pruned
 from edgesmith.prune.values import CostFigure, PruneResult
 from tests.prune.nets import Classifier, blobs, trained
 
 SHAPE = (3, 8, 8)
-TUNE = FineTune(epochs=2, batch_size=64, learning_rate=3e-3)
+TUNE = Training(epochs=2, batch_size=64, learning_rate=3e-3)
 OPTIONS = PruneOptions(rounds=2, samples=64, finetune=TUNE, tolerance_points=8.0)
 
 
@@ -174,37 +175,3 @@ def test_a_result_round_trips_and_a_saved_model_loads(pruned: Pruned, tmp_path: 
     (tmp_path / "plan.json").unlink()
     with pytest.raises(CacheError, match=r"plan\.json"):
         load_pruned(tmp_path, Classifier())
-
-
-def test_divergence_stops_and_keeps_the_best() -> None:
-    model = trained()
-    before = accuracy(model, blobs(128, 1))
-    train = blobs(64, 0)
-    train.inputs[40] = 3e38
-    tuner = FineTuner(model, trained(), FineTune(epochs=3, distillation=0), seed=0)
-    found = tuner.run(train, blobs(128, 1))
-    assert found.diverged
-    assert found.epochs == 1
-    assert accuracy(model, blobs(128, 1)) == found.accuracy == before
-
-
-def test_early_stop_is_after_patience_epochs() -> None:
-    tuner = FineTuner(
-        trained(), trained(), FineTune(epochs=9, patience=2, learning_rate=1e-9), seed=0
-    )
-    found = tuner.run(blobs(64, 0), blobs(128, 1))
-    assert found.epochs < 9
-
-
-def test_augmented_images_are_shifted_or_mirrored_and_nothing_else_changes() -> None:
-    torch.manual_seed(0)
-    x = torch.arange(1.0, 1 + 2 * 3 * 4 * 4).reshape(2, 3, 4, 4)
-    assert torch.equal(augmented(x, FineTune()), x)
-    flipped = augmented(x, FineTune(flip=True))
-    for before, after in zip(x, flipped, strict=True):
-        assert torch.equal(after, before) or torch.equal(after, before.flip(-1))
-    moved = augmented(x, FineTune(shift=1))
-    assert moved.shape == x.shape
-    assert set(moved.unique().tolist()) <= {0.0, *x.unique().tolist()}
-    tokens = torch.randn(2, 5, 6)
-    assert torch.equal(augmented(tokens, FineTune(flip=True, shift=2)), tokens)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from edgesmith.pipeline.errors import PruningError, SpecError
+from edgesmith.pipeline.training.loss import class_loss, distilled_loss, logits_of
 from edgesmith.prune.importances.base import Labelled, importances
 from edgesmith.prune.importances.bn_scale import BNScale
 from edgesmith.prune.importances.fisher import Fisher
@@ -16,7 +17,6 @@ from edgesmith.prune.importances.hutchinson import Hutchinson
 from edgesmith.prune.importances.l1 import L1
 from edgesmith.prune.importances.l2 import L2
 from edgesmith.prune.importances.taylor import Taylor
-from edgesmith.prune.loss import class_loss, distilled_loss, logits_of
 from edgesmith.prune.structure import structure_of
 from tests.prune.nets import blobs, make, trained
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from edgesmith.pipeline.errors import CacheError, PruningError
 from edgesmith.pipeline.target_facts import get_target
-from edgesmith.prune.finetune import FineTuner
+from edgesmith.pipeline.training.options import Training
+from edgesmith.pipeline.training.trainer import Trainer
 from edgesmith.prune.masks import (
     MASKS,
     apply_masks,
@@ -22,7 +23,7 @@ from edgesmith.prune.masks import (
     save_masks,
     zeros,
 )
-from edgesmith.prune.options import FineTune, PruneOptions, Sparsity
+from edgesmith.prune.options import PruneOptions, Sparsity
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.ptq import quantize
 from tests.prune.nets import blobs, trained
@@ -71,8 +72,11 @@ def test_excluded_layers_stay_dense() -> None:
 def test_zeros_stay_through_training_and_quantizing(optimizer: str) -> None:
     model = trained()
     masks = magnitude_masks(model, Sparsity())
-    options = FineTune(epochs=1, optimizer=optimizer)  # type: ignore[arg-type]
-    FineTuner(model, trained(), options, seed=0, masks=masks).run(blobs(64, 1), blobs(32, 2))
+    options = Training(epochs=1, optimizer=optimizer)  # type: ignore[arg-type]
+    trainer = Trainer(
+        model, trained(), options, seed=0, after_step=lambda: apply_masks(model, masks)
+    )
+    trainer.run(blobs(64, 1), blobs(32, 2))
     for name, mask in masks.items():
         weight = model.get_parameter(name)
         assert (weight[~mask] == 0).all()

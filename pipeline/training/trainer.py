@@ -1,4 +1,4 @@
-"""Short training after pruning: labels and the unpruned model's outputs, cosine, early stop.
+"""Short training with early stop: labels and a teacher's outputs, a cosine, the best epoch kept.
 
 Every epoch has a seed of its own, so a run that resumes from a checkpoint is the same run, bit
 for bit. Checkpoints hold tensors and numbers only.
@@ -10,7 +10,7 @@ import copy
 import io
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,9 @@ from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import CacheError
 from edgesmith.pipeline.stage import Progress, SilentProgress
-from edgesmith.prune.loss import distilled_loss
-from edgesmith.prune.masks import Masks, apply_masks
-from edgesmith.prune.options import FineTune
+from edgesmith.pipeline.training.augment import augmented
+from edgesmith.pipeline.training.loss import distilled_loss
+from edgesmith.pipeline.training.options import Training
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.splits import Split
@@ -37,7 +37,7 @@ _EVALUATED_TOGETHER = 256
 
 @dataclass(frozen=True)
 class Tuned:
-    """What fine-tuning found.
+    """What training found.
 
     Args:
         before, accuracy: percent of the selection split, before and of the best epoch.
@@ -48,6 +48,20 @@ class Tuned:
     accuracy: float
     epochs: int
     diverged: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterGroup:
+    """Parameters that are trained alike.
+
+    Args:
+        rate: times the options' learning rate.
+        decays: whether weight decay applies.
+    """
+
+    parameters: Sequence[Tensor]
+    rate: float = 1.0
+    decays: bool = True
 
 
 @torch.no_grad()
@@ -75,32 +89,36 @@ class _State:
     optimizer: dict[str, Any]
 
 
-class FineTuner:
+class Trainer:
     """Trains one student in place.
 
     Args:
-        teacher: the unpruned model, in eval mode.
-        masks: weights that stay zero.
+        teacher: its outputs are distilled, in eval mode; None trains on labels alone.
+        after_step: called after every optimizer step, and once before training.
+        groups: what is trained, and how; all parameters that require gradients if not given.
         checkpoint: a file to resume from, written after every epoch; it is left in place.
     """
 
     def __init__(
         self,
         student: nn.Module,
-        teacher: nn.Module,
-        options: FineTune,
+        teacher: nn.Module | None,
+        options: Training,
         *,
         seed: int,
-        masks: Masks | None = None,
+        after_step: Callable[[], None] | None = None,
+        groups: Sequence[ParameterGroup] | None = None,
         checkpoint: Path | None = None,
     ) -> None:
         self._student = student
-        self._teacher = teacher
+        self._teacher = teacher if options.distillation > 0 else None
         self._options = options
         self._seed = seed
-        self._masks = masks or {}
+        self._after_step = after_step or (lambda: None)
         self._checkpoint = checkpoint
-        self._optimizer = _optimizer(student, options)
+        trained = [value for value in student.parameters() if value.requires_grad]
+        self._groups = [ParameterGroup(trained)] if groups is None else list(groups)
+        self._optimizer = _optimizer(self._groups, options)
 
     def run(
         self, train: Split, selection: Split, progress: Progress | None = None, label: str = ""
@@ -111,21 +129,25 @@ class FineTuner:
             CacheError: the checkpoint cannot be read or written.
         """
         tell = (progress or SilentProgress()).report
-        apply_masks(self._student, self._masks)
+        label = label or "training"
+        # Convolutions of images are faster so; values stay where they are by name.
+        self._student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._after_step()
         state = self._restored() or self._fresh(selection)
         options = self._options
         while state.epoch < options.epochs and state.since_best < options.patience:
             if state.diverged:
                 break
-            tell(label or "fine-tuning", state.epoch, options.epochs)
+            tell(label, state.epoch, options.epochs)
             finite = self._epoch(state.epoch, train)
             state.epoch += 1
             state.diverged = not finite
             if finite:
                 self._judge(state, selection)
             self._save(state)
-        tell(label or "fine-tuning", options.epochs, options.epochs)
+        tell(label, options.epochs, options.epochs)
         self._student.load_state_dict(state.best)
+        self._student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._student.eval()
         return Tuned(state.before, state.best_accuracy, state.epoch, state.diverged)
 
@@ -151,27 +173,35 @@ class FineTuner:
             for step, chosen in enumerate(torch.randperm(len(labels)).split(options.batch_size)):
                 if len(chosen) < 2:
                     continue  # batch norm needs two
-                done = (epoch * steps + step) / (options.epochs * steps)
-                for group in self._optimizer.param_groups:
-                    group["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+                self._set_rate((epoch * steps + step) / (options.epochs * steps))
                 if not self._step(augmented(inputs[chosen], options), labels[chosen]):
                     return False
         return True
 
+    def _set_rate(self, done: float) -> None:
+        """The learning rates when this share of all steps is done."""
+        rate = self._options.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        for group, made in zip(self._groups, self._optimizer.param_groups, strict=True):
+            made["lr"] = rate * group.rate
+
     def _step(self, x: Tensor, labels: Tensor) -> bool:
         options = self._options
-        with torch.no_grad():
-            taught = self._teacher(x) if options.distillation > 0 else x
-        outputs = self._student(x)
-        weight, temperature = options.distillation, options.temperature
-        loss = distilled_loss(outputs, taught, labels, weight, temperature)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16"):
+            taught = None
+            if self._teacher is not None:
+                with torch.no_grad():
+                    taught = self._teacher(x).float()
+            outputs = self._student(x).float()
+        loss = distilled_loss(outputs, taught, labels, options.distillation, options.temperature)
         if not torch.isfinite(loss):
             return False
         self._optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self._student.parameters(), _CLIP)
+        nn.utils.clip_grad_norm_([p for g in self._groups for p in g.parameters], _CLIP)
         self._optimizer.step()
-        apply_masks(self._student, self._masks)
+        self._after_step()
         return True
 
     def _save(self, state: _State) -> None:
@@ -200,41 +230,17 @@ class FineTuner:
         return state
 
 
-def augmented(x: Tensor, options: FineTune) -> Tensor:
-    """Images [N, C, H, W], some mirrored, all shifted with zeros behind them; anything else as
-    it is.
-    """
-    if x.ndim != 4:
-        return x
-    if options.flip:
-        mirrored = torch.rand(len(x)) < 0.5
-        x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
-    reach = options.shift
-    if not reach:
-        return x
-    padded = nn.functional.pad(x, (reach,) * 4)
-    moves = torch.randint(0, 2 * reach + 1, (len(x), 2)).tolist()
-    height, width = x.shape[-2:]
-    parts = [p[:, r : r + height, c : c + width] for p, (r, c) in zip(padded, moves, strict=True)]
-    return torch.stack(parts)
-
-
-def trainable(model: nn.Module) -> Iterator[nn.Parameter]:
-    """Parameters that are to be trained."""
-    return (value for value in model.parameters() if value.requires_grad)
-
-
-def _optimizer(student: nn.Module, options: FineTune) -> torch.optim.Optimizer:
-    values = list(trainable(student))
+def _optimizer(groups: Sequence[ParameterGroup], options: Training) -> torch.optim.Optimizer:
+    values = [
+        {
+            "params": list(group.parameters),
+            "weight_decay": options.weight_decay if group.decays else 0.0,
+        }
+        for group in groups
+    ]
     if options.optimizer == "sgd":
-        return torch.optim.SGD(
-            values,
-            options.learning_rate,
-            momentum=_MOMENTUM,
-            nesterov=True,
-            weight_decay=options.weight_decay,
-        )
-    return torch.optim.AdamW(values, options.learning_rate, weight_decay=options.weight_decay)
+        return torch.optim.SGD(values, options.learning_rate, momentum=_MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(values, options.learning_rate)
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:
@@ -244,5 +250,5 @@ def _copied(model: nn.Module) -> dict[str, Tensor]:
 def _damaged(path: Path, error: Exception) -> CacheError:
     return CacheError(
         f"the checkpoint {path} cannot be read: {type(error).__name__}",
-        fix="delete it; the round starts again",
+        fix="delete it; training starts again",
     )

@@ -28,15 +28,16 @@ def class_loss(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def distilled_loss(
-    outputs: Tensor, teacher: Tensor, labels: Tensor, weight: float, temperature: float
+    outputs: Tensor, teacher: Tensor | None, labels: Tensor, weight: float, temperature: float
 ) -> Tensor:
     """(1 - weight) * cross-entropy + weight * T^2 * KL(teacher || student) at temperature T.
 
-    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015.
+    Without a teacher it is cross-entropy. Source: Hinton et al., "Distilling the Knowledge in a
+    Neural Network", 2015.
     """
     student = logits_of(outputs)
     hard = F.cross_entropy(student, labels)
-    if weight == 0:
+    if teacher is None or weight == 0:
         return hard
     soft = F.kl_div(
         F.log_softmax(student / temperature, 1),

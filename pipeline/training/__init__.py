@@ -1,0 +1,1 @@
+"""Training that the pipeline does by itself: after pruning, and of quantized networks."""
