@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from edgesmith.pipeline.errors import CacheError
 from edgesmith.prune.options import Sparsity
 from edgesmith.prune.surgery import Conv
-from edgesmith.targets.base import TargetDescription
 
 MASKS = "masks.safetensors"
 Masks = Mapping[str, Tensor]
@@ -100,11 +99,3 @@ def load_masks(folder: Path) -> dict[str, Tensor]:
             f"the masks in {folder} cannot be read: {error}",
             fix="run the prune stage again with --force prune",
         ) from error
-
-
-def gain_statement(target: TargetDescription) -> str:
-    """What a target does with zeros: no target here stores or skips them specially."""
-    return (
-        f"zero weights: no gain on {target.name}; it stores and multiplies them like any other"
-        " weight (flash, RAM and time stay the same)"
-    )

@@ -62,7 +62,7 @@ class PruneOptions:
     target: str | None = None
     cost: Share | None = 0.5
     metric: Literal["instructions", "cycles", "time", "flash", "arena"] = "instructions"
-    importance: str = "fisher"
+    importance: str = "group-fisher"
     samples: Count = 256
     rounds: Count = 3
     tolerance_points: NotNegative = 3.0

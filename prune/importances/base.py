@@ -1,8 +1,4 @@
-"""What an importance is: a saliency for every weight, summed over what a unit's channels make.
-
-A unit's score is the sum over the output side of all its layers (filters, biases, batch norm);
-its readers' weights would count the same channel twice.
-"""
+"""What an importance is: a score for every unit; most sum a saliency of every weight."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from edgesmith.pipeline.training.loss import class_loss
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.registry import Registry
-    from edgesmith.prune.values import ChannelGroup
+    from edgesmith.prune.values import Axis, ChannelGroup
 
 Scores = npt.NDArray[np.float64]
 
@@ -43,13 +39,29 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Importance(ABC):
-    """One way to score units.
-
-    `is_global` scores estimate the loss that removing a unit costs and compare across groups;
-    others are divided by their group's mean.
-    """
+    """One way to score units."""
 
     name: ClassVar[str]
+
+    @abstractmethod
+    def scores(
+        self, model: nn.Module, groups: Sequence[ChannelGroup], data: Labelled
+    ) -> dict[str, Scores]:
+        """Group name -> score per unit, [units]; larger matters more.
+
+        Args:
+            model: in eval mode, its parameters requiring gradients.
+        """
+
+
+@dataclass(frozen=True)
+class ElementImportance(Importance):
+    """Scores every element of every parameter, and sums over what a unit's channels make.
+
+    Its readers' weights would count the same channel twice. `is_global` scores estimate the loss
+    that removing a unit costs and compare across groups; others are divided by their group's mean.
+    """
+
     is_global: ClassVar[bool] = False
 
     @abstractmethod
@@ -63,9 +75,8 @@ class Importance(ABC):
     def scores(
         self, model: nn.Module, groups: Sequence[ChannelGroup], data: Labelled
     ) -> dict[str, Scores]:
-        """Group name -> score per unit, [units]; larger matters more."""
         found = self.saliency(model, data)
-        made = {group.name: _summed(model, group, found) for group in groups}
+        made = {group.name: summed(group, found, "out") for group in groups}
         if self.is_global:
             return made
         return {name: each / max(float(each.mean()), 1e-30) for name, each in made.items()}
@@ -96,30 +107,40 @@ def gradients(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Ten
     }
 
 
-def _summed(model: nn.Module, group: ChannelGroup, saliency: dict[str, Tensor]) -> Scores:
-    """Per unit, over its output side."""
-    per_channel: dict[str, Tensor] = {}
-    for layer, axis in group.members:
-        if axis == "out":
-            per_channel[layer] = _per_channel(layer, saliency)
+def summed(group: ChannelGroup, values: dict[str, Tensor], axis: Axis) -> Scores:
+    """Per unit [units]: values of parameters, over one side of all its layers.
+
+    Args:
+        values: parameter name -> one per element.
+        axis: `out` sums what makes the unit's channels, `in` the weights that read them.
+    """
+    layers = dict.fromkeys(layer for layer, side in group.members if side == axis)
+    side = _made if axis == "out" else _read
+    per_channel = {layer: side(layer, values) for layer in layers}
     return np.array(
         [
             sum(
                 float(per_channel[slot.layer][list(slot.index)].sum())
                 for slot in unit
-                if slot.axis == "out"
+                if slot.axis == axis
             )
             for unit in group.units
         ]
     )
 
 
-def _per_channel(layer: str, saliency: dict[str, Tensor]) -> Tensor:
-    """[channels] of a layer, or of a parameter along its last axis."""
-    if layer in saliency:
-        value = saliency[layer].double()
+def _made(layer: str, values: dict[str, Tensor]) -> Tensor:
+    """[output channels] of a layer, or of a parameter along its last axis."""
+    if layer in values:
+        value = values[layer].double()
         return value.reshape(-1, value.shape[-1]).sum(0)
-    parts = [saliency[f"{layer}.{p}"] for p in ("weight", "bias") if f"{layer}.{p}" in saliency]
+    parts = [values[f"{layer}.{p}"] for p in ("weight", "bias") if f"{layer}.{p}" in values]
     if not parts:
         return torch.zeros(1 << 16, dtype=torch.float64)  # a norm without parameters
     return torch.stack([part.double().reshape(len(part), -1).sum(1) for part in parts]).sum(0)
+
+
+def _read(layer: str, values: dict[str, Tensor]) -> Tensor:
+    """[input channels] of a layer's weight."""
+    weight = values[f"{layer}.weight"].double()
+    return weight.movedim(1, 0).reshape(weight.shape[1], -1).sum(1)

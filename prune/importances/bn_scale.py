@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from edgesmith.pipeline.errors import PruningError
-from edgesmith.prune.importances.base import Importance, Labelled, Scores, magnitudes
+from edgesmith.prune.importances.base import ElementImportance, Labelled, Scores, magnitudes
 from edgesmith.prune.surgery import Norm
 from edgesmith.prune.values import ChannelGroup
 
 
 @dataclass(frozen=True)
-class BNScale(Importance):
+class BNScale(ElementImportance):
     """Sum of |gamma|; groups without a batch norm cannot be scored."""
 
     name: ClassVar[str] = "bn-scale"
@@ -33,7 +33,7 @@ class BNScale(Importance):
     def scores(
         self, model: nn.Module, groups: Sequence[ChannelGroup], data: Labelled
     ) -> dict[str, Scores]:
-        """As `Importance.scores`.
+        """As `ElementImportance.scores`.
 
         Raises:
             PruningError: a group has no batch norm.

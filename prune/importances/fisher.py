@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from edgesmith.prune.importances.base import Importance, Labelled, gradients, magnitudes
+from edgesmith.prune.importances.base import ElementImportance, Labelled, gradients, magnitudes
 
 
 @dataclass(frozen=True)
-class Fisher(Importance):
+class Fisher(ElementImportance):
     """Sum of w^2 * E[g^2] / 2: the second-order loss increase near a minimum.
 
     Args:

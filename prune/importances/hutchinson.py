@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from edgesmith.pipeline.training.loss import class_loss
-from edgesmith.prune.importances.base import Importance, Labelled, magnitudes
+from edgesmith.prune.importances.base import ElementImportance, Labelled, magnitudes
 
 
 @dataclass(frozen=True)
-class Hutchinson(Importance):
+class Hutchinson(ElementImportance):
     """Sum of w^2 * h / 2 with h = E[v * Hv] over random signs v, negative values taken as 0.
 
     Args:

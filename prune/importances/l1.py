@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from edgesmith.prune.importances.base import Importance, Labelled, magnitudes
+from edgesmith.prune.importances.base import ElementImportance, Labelled, magnitudes
 
 
 @dataclass(frozen=True)
-class L1(Importance):
+class L1(ElementImportance):
     """Sum of |w|."""
 
     name: ClassVar[str] = "l1"

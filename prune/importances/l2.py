@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from edgesmith.prune.importances.base import Importance, Labelled, magnitudes
+from edgesmith.prune.importances.base import ElementImportance, Labelled, magnitudes
 
 
 @dataclass(frozen=True)
-class L2(Importance):
+class L2(ElementImportance):
     """Sum of w^2."""
 
     name: ClassVar[str] = "l2"

@@ -1,4 +1,4 @@
-"""First-order Taylor expansion (Molchanov et al., "Importance Estimation for Neural Network
+"""First-order Taylor expansion (Molchanov et al., "ElementImportance Estimation for Neural Network
 Pruning", 2019).
 """
 
@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from edgesmith.prune.importances.base import Importance, Labelled, gradients, magnitudes
+from edgesmith.prune.importances.base import ElementImportance, Labelled, gradients, magnitudes
 
 
 @dataclass(frozen=True)
-class Taylor(Importance):
+class Taylor(ElementImportance):
     """Sum of |w * dL/dw|, mean over batches."""
 
     name: ClassVar[str] = "taylor"

@@ -112,7 +112,14 @@ def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
 
 
 def test_rounds_that_lose_too_much_are_rolled_back() -> None:
-    options = replace(OPTIONS, finetune=None, rounds=1, cost=0.15, tolerance_points=25.0)
+    options = replace(
+        OPTIONS,
+        importance="fisher",
+        finetune=None,
+        rounds=1,
+        cost=0.15,
+        tolerance_points=25.0,
+    )
     found = run(options)
     rejected = [each for each in found.result.rounds if not each.accepted]
     assert rejected

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -13,11 +16,13 @@ from edgesmith.pipeline.training.loss import class_loss, distilled_loss, logits_
 from edgesmith.prune.importances.base import Labelled, importances
 from edgesmith.prune.importances.bn_scale import BNScale
 from edgesmith.prune.importances.fisher import Fisher
+from edgesmith.prune.importances.group_fisher import GroupFisher
 from edgesmith.prune.importances.hutchinson import Hutchinson
 from edgesmith.prune.importances.l1 import L1
 from edgesmith.prune.importances.l2 import L2
 from edgesmith.prune.importances.taylor import Taylor
 from edgesmith.prune.structure import structure_of
+from edgesmith.prune.values import ChannelGroup
 from tests.prune.nets import blobs, make, trained
 
 
@@ -28,7 +33,7 @@ def labelled(samples: int = 32, batch_size: int = 32) -> Labelled:
 
 def test_all_are_found_by_name() -> None:
     names = importances().names()
-    assert names == ("bn-scale", "fisher", "hutchinson", "l1", "l2", "taylor")
+    assert names == ("bn-scale", "fisher", "group-fisher", "hutchinson", "l1", "l2", "taylor")
     with pytest.raises(SpecError, match="did you mean 'taylor'"):
         importances().get("tailor")
 
@@ -93,6 +98,59 @@ def test_fisher_averages_squared_gradients_of_single_samples() -> None:
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["residual", "concat", "separable"])
+def test_group_fisher_is_the_squared_derivative_of_a_gate_in_front_of_the_readers(
+    name: str,
+) -> None:
+    model, shape = make(name)
+    groups = structure_of(model, shape).groups
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(6, *shape, generator=generator)
+    classes = model(inputs).reshape(6, -1).shape[1]
+    labels = torch.randint(0, classes, (6,), generator=generator)
+    found = GroupFisher().scores(model, groups, Labelled(inputs, labels, 0))
+    for group in groups:
+        expected = np.zeros(len(group.units))
+        for x, y in zip(inputs, labels, strict=True):
+            gate = torch.ones(len(group.units), requires_grad=True)
+            with gated(model, group, gate):
+                loss = class_loss(model(x[None]), y[None])
+            (derivative,) = torch.autograd.grad(loss, gate)
+            expected += derivative.square().double().numpy() / len(labels) / 2
+        assert np.allclose(found[group.name], expected, rtol=1e-2, atol=1e-9)
+
+
+@contextmanager
+def gated(model: nn.Module, group: ChannelGroup, gate: torch.Tensor) -> Iterator[None]:
+    """Every reader sees the channels of unit i times gate[i]."""
+
+    def hook(layer: str) -> Callable[[nn.Module, tuple[torch.Tensor]], tuple[torch.Tensor]]:
+        def multiply(module: nn.Module, operands: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            (x,) = operands
+            axis = 1 if x.ndim == 4 else x.ndim - 1
+            read = module.weight.shape[1]  # type: ignore[index]
+            factors = [torch.ones(()) for _ in range(x.shape[axis])]
+            for unit, factor in zip(group.units, gate, strict=True):
+                for slot in unit:
+                    if (slot.layer, slot.axis) == (layer, "in"):
+                        for index in slot.index:
+                            # A grouped convolution counts within each of its groups.
+                            for channel in range(index, len(factors), read):
+                                factors[channel] = factor
+            sizes = [-1 if i == axis else 1 for i in range(x.ndim)]
+            return (x * torch.stack(factors).reshape(sizes),)
+
+        return multiply
+
+    readers = dict.fromkeys(layer for layer, axis in group.members if axis == "in")
+    hooks = [model.get_submodule(each).register_forward_pre_hook(hook(each)) for each in readers]
+    try:
+        yield
+    finally:
+        for each in hooks:
+            each.remove()
+
+
 def test_hutchinson_estimates_the_diagonal_of_the_hessian() -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
@@ -114,7 +172,7 @@ def test_a_dead_channel_costs_nothing_to_lose() -> None:
             for value in layer.parameters():  # type: ignore[union-attr]
                 value[3] = 0
     groups = structure_of(model, (3, 8, 8)).groups
-    for importance in (L1(), Taylor(), Fisher(), Hutchinson()):
+    for importance in (L1(), Taylor(), Fisher(), GroupFisher(), Hutchinson()):
         scores = importance.scores(model, groups, labelled())["conv1"]
         assert scores.argmin() == 3
         assert scores[3] == 0

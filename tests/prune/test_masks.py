@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgesmith.pipeline.errors import CacheError, PruningError
+from edgesmith.pipeline.results import ZerosGain
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.training.options import Training
 from edgesmith.pipeline.training.trainer import Trainer
+from edgesmith.pipeline.values import Kind, Measurement
+from edgesmith.prune.gain import gain_statement
 from edgesmith.prune.masks import (
     MASKS,
     apply_masks,
-    gain_statement,
     load_masks,
     magnitude_masks,
     save_masks,
@@ -111,7 +113,28 @@ def test_options_that_remove_nothing_are_refused() -> None:
 
 
 def test_targets_say_what_zeros_are_worth() -> None:
-    for name in ("cortex-m4", "cpu-litert"):
+    for name, words in (
+        ("cortex-m4", "flash only"),
+        ("c-host", "flash only"),
+        ("cortex-m4,zeros=store", "no gain"),
+        ("cpu-litert", "no gain"),
+    ):
         said = gain_statement(get_target(name).describe())
-        assert "no gain" in said
+        assert words in said
         assert name in said
+
+
+def test_a_measured_gain_is_said_with_its_cost() -> None:
+    flash, instructions, share, arena = (
+        Measurement("figure", value, unit, Kind.SIMULATED, "cortex-m4", 2)
+        for value, unit in (
+            (12345.0, "bytes"),
+            (6789.0, "instructions"),
+            (2.34, "%"),
+            (512.0, "bytes"),
+        )
+    )
+    gain = ZerosGain(3, flash, instructions, share, arena)
+    said = gain_statement(get_target("cortex-m4").describe(), gain)
+    for words in ("12,345 bytes of flash saved in 3 layers", "6,789 instructions", "2.3 %", "512"):
+        assert words in said

@@ -132,6 +132,7 @@ def test_it_is_measured_on_the_microcontroller(tmp_path: Path) -> None:
     assert pruned.after.unit == "instructions"
     assert pruned.after.value <= 0.5 * pruned.before.value
     assert found.device.instructions.value == pytest.approx(pruned.after.value, rel=0.02)
+    assert "zero weights on cortex-m4: flash only" in "\n".join(found.notes)
 
 
 def test_a_missing_train_split_is_named(tmp_path: Path) -> None:
