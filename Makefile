@@ -23,13 +23,13 @@ READY := .venv/ready
 OLD := .venvs/tflite-runtime
 OLD_READY := $(OLD)/ready
 SYSTEM_READY := .setup/system-packages
-BENCHMARKS := $(filter-out rows,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out deployments rows,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 # What the tests of reports in a browser and of microcontroller targets run.
 APT_PACKAGES := chromium chromium-driver \
-	gcc libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm clang ccache
+	gcc g++ libc6-dev gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm clang ccache
 APT_LINE := apt-get install -y $(APT_PACKAGES)
-PROGRAMS := chromedriver chromium gcc arm-none-eabi-gcc qemu-system-arm clang
+PROGRAMS := chromedriver chromium gcc g++ arm-none-eabi-gcc qemu-system-arm clang
 
 # Newest first but for 3.11, whose wheels include the old runtime's.
 PYTHON ?= $(firstword $(foreach python,python3.11 python3.14 python3.13 python3.12 python3,\
@@ -80,7 +80,7 @@ endef
 
 $(READY): pyproject.toml constraints.txt
 	$(call make-environment,.venv)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[bench,examples,test]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[bench,examples,neural-compressor,test]'
 	@touch $@
 
 $(OLD_READY): constraints-tflite-runtime.txt
@@ -101,6 +101,7 @@ $(SYSTEM_READY): Makefile
 	what=; case "$$missing" in *chrom*) what='the tests of reports in a browser';; esac; \
 	case "$${missing//chrom/}" in *gcc*|*qemu*|*clang*) \
 		what="microcontroller targets with their tests$${what:+, and $$what}";; esac; \
+	case "$$missing" in *g++*) what+="$${what:+, and }what benchmarks compile of peers";; esac; \
 	without() { \
 		echo "$$1:$$missing." >&2; \
 		echo "Left out without: $$what. To get them:" >&2; \

@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from deployments import ROOT, deploy, edgesmith, percent
 from rows import Row, publish
 
-from edgesmith.pipeline.jsonvalue import from_json
-from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.targets.base import LatencyOptions
 from edgesmith.targets.cpu.runtime import Runtime
 from edgesmith.targets.graph.ir import Graph
@@ -36,7 +35,6 @@ from edgesmith.targets.graph.tflite_writer import write_tflite
 
 Array = npt.NDArray[Any]
 
-ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("kws", "ic", "vww", "ad")
 SAMPLES = 200
 TEACHER_FORCED_SAMPLES = 20
@@ -146,41 +144,6 @@ def roundtrip() -> Iterator[Row]:
             np.sum(run_tflite_micro(source, codes) != run_tflite_micro(written, codes))
         )
         yield Row(f"{model}: outputs changed by a round trip", differing, "bytes", goal=0)
-
-
-def edgesmith(*arguments: str) -> float:
-    """Run the command line in a fresh process; seconds.
-
-    Raises:
-        SystemExit: it did not end with 0 or 1.
-    """
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "edgesmith", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    seconds = time.perf_counter() - start
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"edgesmith {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-    return seconds
-
-
-def deploy(spec: Path, folder: Path, *targets: str) -> dict[str, DeploymentResult]:
-    """Run a spec with cache and runs in `folder`; the result per target."""
-    chosen = [word for target in targets for word in ("--target", target)]
-    edgesmith(
-        "run", str(spec), "--cache", str(folder / "cache"), "--out", str(folder / "runs"), *chosen
-    )
-    results = sorted((folder / "runs").glob("*/*/result.json"))
-    loaded = [from_json(DeploymentResult, path.read_bytes()) for path in results]
-    return {result.target: result for result in loaded}
-
-
-def percent(result: DeploymentResult, form: str) -> float:
-    """Accuracy of one form of the model."""
-    return next(row.accuracy.value for row in result.accuracy if row.form == form)
 
 
 def example() -> Iterator[Row]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.spec import Spec
     from edgesmith.pipeline.stage import StageContext
+    from edgesmith.quantize.allocation.values import Figure
     from edgesmith.quantize.options import PTQOptions
 
     Options = TypeVar("Options", bound=PTQOptions)
 
+T = TypeVar("T")
+
 ALLOCATE = "allocate"
 RULES = "rules.json"
+FIGURE = "figure.json"
 
 
 def with_allocation(spec: Spec, *stages: str) -> tuple[str, ...]:
@@ -29,18 +34,35 @@ def with_allocated_formats(options: Options, context: StageContext) -> Options:
     """
     if ALLOCATE not in context.inputs:
         return options
+    from edgesmith.quantize.allocation.options import Rules
+
+    rules = _read(Rules, context.inputs[ALLOCATE] / RULES)
+    return replace(options, overrides=rules.overrides)
+
+
+def allocation_figure(context: StageContext) -> Figure | None:
+    """The front that `allocate` found, to be drawn; None where it did not run.
+
+    Raises:
+        CacheError: a file is missing or damaged.
+    """
+    if ALLOCATE not in context.inputs:
+        return None
+    from edgesmith.quantize.allocation.values import Figure
+
+    return _read(Figure, context.inputs[ALLOCATE] / FIGURE)
+
+
+def _read(kind: type[T], path: Path) -> T:
     from pydantic import ValidationError
 
     from edgesmith.pipeline.errors import CacheError
     from edgesmith.pipeline.jsonvalue import from_json
-    from edgesmith.quantize.allocation.options import Rules
 
-    path = context.inputs[ALLOCATE] / RULES
     try:
-        rules = from_json(Rules, path.read_bytes())
+        return from_json(kind, path.read_bytes())
     except (OSError, ValidationError) as error:
         raise CacheError(
-            f"the allocated formats in {path} cannot be read: {type(error).__name__}",
+            f"{path} cannot be read: {type(error).__name__}",
             fix="run the stage again with --force allocate",
         ) from error
-    return replace(options, overrides=rules.overrides)

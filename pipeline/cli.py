@@ -103,7 +103,7 @@ def run(
     """
     from edgesmith.pipeline.cache import Cache
     from edgesmith.pipeline.observer import ConsoleObserver
-    from edgesmith.pipeline.run_folder import write_run
+    from edgesmith.pipeline.run_folder import write_overview, write_run
     from edgesmith.pipeline.runner import Runner, RunOptions
     from edgesmith.pipeline.summary import print_summary
 
@@ -115,7 +115,8 @@ def run(
         runner = Runner(loaded, registries, opened, out, ConsoleObserver(console))
         record = runner.run(_chosen(loaded, target), options)
     write_run(record, out / loaded.name)
-    print_summary(record, console)
+    overview = write_overview(loaded.name, record.targets, out / loaded.name)
+    print_summary(record, console, overview)
     raise typer.Exit(record.exit_code)
 
 
@@ -228,7 +229,7 @@ def targets() -> None:
 def report(
     run_dir: Annotated[Path, typer.Argument(help="runs/NAME or runs/NAME/TARGET.")],
 ) -> None:
-    """Write report.html again from result.json.
+    """Write report.html again from result.json, and the overview of a run from all of them.
 
     Example:
 
@@ -236,7 +237,12 @@ def report(
     """
     from edgesmith.pipeline.cache import write_atomically
     from edgesmith.pipeline.diskfaults import cache_errors
-    from edgesmith.pipeline.run_folder import REPORT, read_result, result_folders
+    from edgesmith.pipeline.run_folder import (
+        REPORT,
+        read_result,
+        result_folders,
+        write_overview_again,
+    )
     from edgesmith.reports.render import render_html
 
     for folder in result_folders(run_dir):
@@ -244,6 +250,9 @@ def report(
         with cache_errors(folder):
             write_atomically(folder / REPORT, page.encode())
         typer.echo(str(folder / REPORT))
+    overview = write_overview_again(run_dir)
+    if overview is not None:
+        typer.echo(str(overview))
 
 
 @app.command()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgesmith.pipeline.allocated import allocation_figure
 from edgesmith.pipeline.arrays import load_arrays
 from edgesmith.pipeline.budgets import Figures, check_budgets
 from edgesmith.pipeline.evaluation import (
@@ -21,7 +22,8 @@ from edgesmith.pipeline.evaluation import (
     share,
 )
 from edgesmith.pipeline.jsonvalue import from_json
-from edgesmith.pipeline.pruned import pruning_notes
+from edgesmith.pipeline.layer_formats import read_policy, with_formats
+from edgesmith.pipeline.pruned import pruning_result
 from edgesmith.pipeline.results import (
     AccuracyRow,
     Artifact,
@@ -39,7 +41,10 @@ from edgesmith.pipeline.stages.score import FORMS, PRUNED_FORM
 from edgesmith.pipeline.target_facts import float_baseline_in, get_target, products_in
 from edgesmith.pipeline.values import Kind, Measurement
 from edgesmith.pipeline.versions import installed, machine
-from edgesmith.targets.base import LatencyRun
+from edgesmith.prune.gain import gain_statement
+from edgesmith.quantize.engines.values import load_report
+from edgesmith.quantize.qat.values import load_result as load_training
+from edgesmith.targets.base import LatencyRun, TargetDescription
 from edgesmith.targets.graph.costs import largest_live_bytes
 from edgesmith.targets.graph.drift import TraceOrder, layer_rows, trace_of_codes, worst_layers
 
@@ -102,7 +107,12 @@ def gather(context: StageContext) -> DeploymentResult:
     figures = Figures(accuracy, agreement, latency, size[0], device)
     checks, notes = check_budgets(context.spec.budgets, figures)
     traces = _traces(context, graph)
-    rows = layer_rows(graph, traces)
+    pruning = pruning_result(context)
+    training = load_training(context.inputs["quantize"]) if "quantize" in context.inputs else None
+    engine = load_report(context.inputs["quantize"]) if "quantize" in context.inputs else None
+    told = [said for each in (pruning, engine, training) if each for said in each.summary()]
+    policy = read_policy(context.inputs.get("quantize"))
+    rows = with_formats(layer_rows(graph, traces), graph, policy, pruning)
     return DeploymentResult(
         name=context.spec.name,
         target=name,
@@ -120,10 +130,20 @@ def gather(context: StageContext) -> DeploymentResult:
         parity=from_json(Parity, (build / PARITY).read_bytes()),
         artifacts=_artifacts(context),
         provenance=_provenance(context),
-        notes=(*pruning_notes(context), *notes),
+        notes=(*told, *_zeros_note(description, device), *notes),
         drift_samples=len(next(iter(traces[-1][1].values()))),
         device=device,
+        pruning=pruning,
+        allocation=allocation_figure(context),
+        training=training,
     )
+
+
+def _zeros_note(description: TargetDescription, device: Device | None) -> tuple[str, ...]:
+    """What zero weights were found to save, where they saved something."""
+    if device is None or device.zeros is None:
+        return ()
+    return (gain_statement(description, device.zeros),)
 
 
 def _predictions(context: StageContext) -> _Predictions:

@@ -114,6 +114,12 @@ class UnreachableAccuracyError(AllocationError):
     code = "ES312"
 
 
+class DivergedTrainingError(QuantizationError):
+    """Quantization-aware training diverged, and nothing better than guessing was found before."""
+
+    code = "ES320"
+
+
 class PruningError(EdgesmithError):
     """A model cannot be pruned as the spec says."""
 
@@ -185,6 +191,12 @@ class ToolFailedError(EdgesmithError):
     """A program that a target ran failed, crashed or hung."""
 
     code = "ES501"
+
+
+class TargetUnavailableError(EdgesmithError):
+    """No target of the run can run on this machine; what each needs is named."""
+
+    code = "ES502"
 
 
 class PluginError(EdgesmithError):

@@ -251,11 +251,19 @@ def _check_needed_splits(root: Node, findings: Findings) -> None:
     if data is None or data.entries is None:
         return
     trained = root.get("model", "trainer") is not None and not root.get("model", "checkpoint")
-    needed = {"calibration": "ranges are found on it"}
+    listed = root.get("stages")
+    stages = (listed.items or ()) if listed is not None else ()
+    data_free = any(each.get("data_free") is not None for each in stages)
+    allocated = any(each.text("stage") == "allocate" for each in stages)
+    needed = {} if data_free and not allocated else {"calibration": "ranges are found on it"}
     if trained:
         needed |= {"train": "`trainer` learns on it", "selection": "`trainer` compares on it"}
-    stages = root.get("stages")
-    if stages is not None and any(each.text("stage") == PRUNE for each in stages.items or ()):
+    if any(each.get("qat") is not None for each in stages):
+        training = {"train": "`qat` trains on it", "selection": "`qat` keeps its best epoch by it"}
+        needed = training | needed
+    if any(each.get("neural_compressor", "tune") is not None for each in stages):
+        needed = {"selection": "`tune` compares recipes on it"} | needed
+    if any(each.text("stage") == PRUNE for each in stages):
         pruning = {"train": "pruning fine-tunes on it", "selection": "pruning decides on it"}
         needed = pruning | needed
     for name, why in needed.items():

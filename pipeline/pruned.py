@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from edgesmith.pipeline.spec import Spec
     from edgesmith.pipeline.stage import StageContext
+    from edgesmith.prune.values import PruneResult
 
 PRUNE = "prune"
 
@@ -41,10 +42,14 @@ def model_to_quantize(context: StageContext) -> nn.Module:
     return load_pruned(context.inputs[PRUNE], build(spec.model, spec.folder))
 
 
-def pruning_notes(context: StageContext) -> tuple[str, ...]:
-    """What a report says about pruning; empty where nothing was pruned."""
+def pruning_result(context: StageContext) -> PruneResult | None:
+    """What pruning did; None where nothing was pruned.
+
+    Raises:
+        CacheError: the file is missing or damaged.
+    """
     if PRUNE not in context.inputs:
-        return ()
+        return None
     from edgesmith.prune.stored import load_result
 
-    return load_result(context.inputs[PRUNE]).summary()
+    return load_result(context.inputs[PRUNE])

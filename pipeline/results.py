@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgesmith.pipeline.values import Kind, Measurement
+from edgesmith.prune.values import PruneResult
+from edgesmith.quantize.allocation.values import Figure
+from edgesmith.quantize.qat.values import QATResult
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,35 @@ class DriftEdge:
 
 
 @dataclass(frozen=True)
+class LayerFormats:
+    """How one operator's numbers are stored, and what its weights are, as shipped.
+
+    Args:
+        reads, writes: activation formats of its first input and its output.
+        weight: format of its weights; None where it has none, as then the counts are 0.
+        zeros: weights whose code stands for exactly zero.
+        code_bytes: of the weights alone, without biases and scales.
+        channels: output channels before and after pruning; None where nothing was pruned.
+    """
+
+    reads: str
+    writes: str
+    weight: str | None
+    per_channel: bool
+    weights: int
+    zeros: int
+    code_bytes: int
+    channels: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class LayerRow:
-    """One operator of the deployed graph."""
+    """One operator of the deployed graph.
+
+    Args:
+        weight_bytes: of all its constants, as stored.
+        formats: None for a result of an edgesmith that did not record them.
+    """
 
     index: int
     name: str
@@ -86,6 +116,7 @@ class LayerRow:
     macs: int
     weight_bytes: int
     drift: tuple[DriftEdge, ...] = ()
+    formats: LayerFormats | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +164,26 @@ class FlashPart:
 
 
 @dataclass(frozen=True)
+class ZerosGain:
+    """What keeping weights without their zeros saved and cost on a device.
+
+    Compared with an image of the same network that stores every weight.
+
+    Args:
+        layers: calls whose weights are kept so.
+        flash: bytes saved.
+        instructions, share: executed more per inference, and in percent.
+        arena: bytes by which expanded weights make the arena larger.
+    """
+
+    layers: int
+    flash: Measurement
+    instructions: Measurement
+    share: Measurement
+    arena: Measurement
+
+
+@dataclass(frozen=True)
 class Device:
     """What a microcontroller target found by running its image in an emulator.
 
@@ -167,6 +218,7 @@ class Device:
     ram_sections: dict[str, int]
     mnemonics: dict[str, int]  # executed per inference, most frequent first
     sources: dict[str, str]  # files of the library -> what they are
+    zeros: ZerosGain | None = None  # None where every weight is stored plainly
 
 
 @dataclass(frozen=True)
@@ -247,3 +299,6 @@ class DeploymentResult:
     schema_version: int = field(default=1)
     drift_samples: int | None = None  # how many test samples the drift figures rest on
     device: Device | None = None
+    pruning: PruneResult | None = None
+    allocation: Figure | None = None
+    training: QATResult | None = None  # quantization-aware

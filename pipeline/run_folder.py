@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +21,15 @@ from edgesmith.pipeline.results import DeploymentResult
 RESULT = "result.json"
 REPORT = "report.html"
 RUN = "run.json"
+OVERVIEW = "overview.html"
 
 
 @dataclass(frozen=True)
 class TargetOutcome:
-    """How a target came out. `folder` is None and `error` the message where it failed.
+    """How a target came out. `folder` is None where there is no result.
 
-    `exit_code` is what the failure means to the command.
+    `error` is the message of a target that failed, and `exit_code` what that means to the
+    command; `skipped` says why this machine cannot run a target, which is no failure.
     """
 
     target: str
@@ -34,6 +37,7 @@ class TargetOutcome:
     ok: bool
     error: str | None = None
     exit_code: int = 0
+    skipped: str | None = None
 
 
 def publish(outputs: Path, place: Path, target: str) -> TargetOutcome:
@@ -45,19 +49,50 @@ def publish(outputs: Path, place: Path, target: str) -> TargetOutcome:
         CacheError: the folder cannot be written, or the outputs have no valid result.
     """
     final = place / target
+
+    def copy(fresh: Path) -> None:
+        shutil.copytree(outputs, fresh, copy_function=shutil.copyfile)
+
+    _replace(final, copy)
+    return TargetOutcome(target, str(final), read_result(final).ok)
+
+
+def publish_skipped(
+    files: Mapping[str, str], place: Path, target: str, reason: str
+) -> TargetOutcome:
+    """Write what says that a target was skipped to `place/<target>`, replacing what is there.
+
+    Args:
+        files: name -> text.
+
+    Raises:
+        CacheError: the folder cannot be written.
+    """
+
+    def write(fresh: Path) -> None:
+        fresh.mkdir()
+        for name, text in files.items():
+            (fresh / name).write_text(text, encoding="utf-8")
+
+    _replace(place / target, write)
+    return TargetOutcome(target, None, ok=True, skipped=reason)
+
+
+def _replace(final: Path, fill: Callable[[Path], None]) -> None:
+    """Put a folder that `fill` makes in another's place; a kill leaves one of the two."""
+    place, name = final.parent, final.name
     with cache_errors(place):
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".lock"):
-            for left in place.glob(f".{target}.*"):  # of a run that was killed here
+            for left in place.glob(f".{name}.*"):  # of a run that was killed here
                 shutil.rmtree(left)
             token = secrets.token_hex(6)
-            fresh, old = place / f".{target}.{token}.new", place / f".{target}.{token}.old"
-            shutil.copytree(outputs, fresh, copy_function=shutil.copyfile)
+            fresh, old = place / f".{name}.{token}.new", place / f".{name}.{token}.old"
+            fill(fresh)
             if final.exists():
                 final.rename(old)
             fresh.rename(final)
             shutil.rmtree(old, ignore_errors=True)
-    return TargetOutcome(target, str(final), read_result(final).ok)
 
 
 def read_result(folder: Path) -> DeploymentResult:
@@ -108,3 +143,53 @@ def write_run(record: object, place: Path) -> Path:
         os.makedirs(place, exist_ok=True)
         write_atomically(path, to_json(record).encode())
     return path
+
+
+def write_overview(name: str, outcomes: Sequence[TargetOutcome], place: Path) -> Path:
+    """Write the page of all targets of a run as `overview.html`.
+
+    Raises:
+        CacheError: a result cannot be read, or the folder cannot be written.
+    """
+    from edgesmith.reports.overview import TargetEntry, render_overview
+
+    entries = [
+        TargetEntry(
+            outcome.target,
+            None if outcome.folder is None else read_result(place / outcome.target),
+            error=outcome.error or "",
+            skipped=outcome.skipped or "",
+        )
+        for outcome in outcomes
+    ]
+    path = place / OVERVIEW
+    page = render_overview(name, entries)
+    with cache_errors(place):
+        write_atomically(path, page.encode())
+    return path
+
+
+@dataclass(frozen=True)
+class _Outcomes:
+    """The part of `run.json` that the overview shows."""
+
+    name: str
+    targets: tuple[TargetOutcome, ...]
+
+
+def write_overview_again(place: Path) -> Path | None:
+    """Write `overview.html` from `run.json` and the results; None where there is no `run.json`.
+
+    Raises:
+        CacheError: a file is damaged, or the folder cannot be written.
+    """
+    path = place / RUN
+    if not path.is_file():
+        return None
+    try:
+        found = from_json(_Outcomes, path.read_bytes())
+    except ValidationError as error:
+        raise CacheError(
+            f"{path} is no record of a run", fix="run the spec again; finished stages are cached"
+        ) from error
+    return write_overview(found.name, found.targets, place)

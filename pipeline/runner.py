@@ -1,8 +1,8 @@
 """Run the steps of a spec, taking from the cache what is there.
 
 A step that fails for one target does not stop the others; one that all targets
-need stops the run. Whatever happens, finished steps stay in the cache and the
-same command goes on from there.
+need stops the run. A target that this machine cannot run is skipped, and said to be.
+Whatever happens, finished steps stay in the cache and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from pathlib import Path
 
 from edgesmith.pipeline.cache import Cache, Damage, StageRecord, key_of
 from edgesmith.pipeline.diskfaults import cache_errors, disk_fault
-from edgesmith.pipeline.errors import CacheError, EdgesmithError, ExitCode, SpecError, StageError
+from edgesmith.pipeline.errors import (
+    CacheError,
+    EdgesmithError,
+    ExitCode,
+    SpecError,
+    StageError,
+    TargetUnavailableError,
+)
 from edgesmith.pipeline.observer import Observer
 from edgesmith.pipeline.planner import inputs_of, why_it_runs
 from edgesmith.pipeline.registry import Registries
-from edgesmith.pipeline.run_folder import TargetOutcome, publish
+from edgesmith.pipeline.run_folder import TargetOutcome, publish, publish_skipped
 from edgesmith.pipeline.spec import Spec
 from edgesmith.pipeline.stage import StageContext, stage_seed
 from edgesmith.pipeline.stage_log import stage_log
@@ -65,7 +72,7 @@ class RunRecord:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The worst of its targets.
+        """The worst of its targets; those that were skipped do not count.
 
         A target that failed has its error's code: 1 where the model does not fit its memory, as
         for any other missed budget, else 2 or 3. Without one: 1 if a budget was missed, else 0.
@@ -106,15 +113,20 @@ class Runner:
     def run(self, targets: Sequence[str], options: RunOptions) -> RunRecord:
         """Run everything that the targets need and write their run folders.
 
+        A target that this machine cannot run is skipped, unless none is left.
+
         Raises:
             SpecError: a target or stage in the arguments does not exist.
             ToolMissingError: a tool of one of the targets is missing; nothing was run.
+            TargetUnavailableError: this machine can run none of the targets.
             CacheError: the cache or the run folder cannot be read or written.
             EdgesmithError: a step that all targets need failed; any subclass.
         """
-        steps = steps_of(self._spec, targets, self._registries)
+        skipped = self._skipped(targets)
+        left = [target for target in targets if target not in skipped]
+        steps = steps_of(self._spec, left, self._registries)
         forced = forced_ids(steps, options.start, options.force)
-        self._require_tools(targets)
+        self._require_tools(left)
         started, clock = _now(), time.perf_counter()
         state = _State()
         for step in steps:
@@ -137,8 +149,35 @@ class Runner:
             started=started,
             seconds=time.perf_counter() - clock,
             steps=tuple(state.steps),
-            targets=tuple(self._outcome(target, state) for target in targets),
+            targets=tuple(
+                self._skip(target, skipped[target])
+                if target in skipped
+                else self._outcome(target, state)
+                for target in targets
+            ),
         )
+
+    def _skipped(self, targets: Sequence[str]) -> dict[str, str]:
+        """Targets that this machine cannot run, and why."""
+        found = {name: self._registries.targets.get(name)().unavailable() for name in targets}
+        skipped = {name: reason for name, reason in found.items() if reason}
+        if skipped and len(skipped) == len(found):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+            raise TargetUnavailableError(
+                f"no target of this run can run on this machine: {reasons}",
+                fix="run it where they can, or add a target that this machine runs; `edgesmith"
+                " targets` lists them",
+            )
+        for name, reason in skipped.items():
+            self._observer.note(f"{name} skipped: {reason}")
+        return skipped
+
+    def _skip(self, target: str, reason: str) -> TargetOutcome:
+        from edgesmith.reports.skipped import skipped_files
+
+        title = self._registries.targets.get(target)().describe().title
+        files = skipped_files(self._spec.name, target, title, reason)
+        return publish_skipped(files, self._out / self._spec.name, target, reason)
 
     def _require_tools(self, targets: Sequence[str]) -> None:
         found = {name: self._registries.targets.get(name)() for name in targets}

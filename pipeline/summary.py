@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 _NONE = "-"
 
 
-def print_summary(record: RunRecord, console: Console) -> None:
-    """One row per target, read from its `result.json`; its notes, and where its report is."""
+def print_summary(record: RunRecord, console: Console, overview: Path | None = None) -> None:
+    """One row per target, read from its `result.json`; its notes, and where its report is.
+
+    Args:
+        overview: the page of all targets.
+    """
     table = Table(title=escape(record.name))
     table.add_column("target", no_wrap=True, overflow="fold")
     for title in ("float", "deployed", "latency", "size", "verdict"):
@@ -40,6 +44,10 @@ def print_summary(record: RunRecord, console: Console) -> None:
             _plain(console, str(Path(outcome.folder) / REPORT))
         if outcome.error is not None:
             _plain(console, f"{outcome.target}: {outcome.error}")
+        if outcome.skipped is not None:
+            _plain(console, f"{outcome.target}: skipped: {outcome.skipped}")
+    if overview is not None:
+        _plain(console, str(overview))
 
 
 def print_targets(registries: Registries, console: Console) -> None:
@@ -59,6 +67,8 @@ def print_targets(registries: Registries, console: Console) -> None:
             found = tool.find()
             state = found if found is not None else f"missing; install: {tool.install}"
             table.add_row(escape(f"tool {tool.name}"), escape(state))
+        if reason := target.unavailable():
+            table.add_row("skipped here", escape(reason))
         console.print(table)
 
 
@@ -110,7 +120,7 @@ def _cell(found: Measurement, limit: int | None = None, digits: int = 0) -> str:
 def _row(outcome: TargetOutcome) -> Iterator[str]:
     yield outcome.target
     if outcome.folder is None:
-        yield from (_NONE, _NONE, _NONE, _NONE, "failed")
+        yield from (_NONE, _NONE, _NONE, _NONE, "skipped" if outcome.skipped else "failed")
         return
     result = read_result(Path(outcome.folder))
     yield _accuracy(result, "float")

@@ -9,7 +9,7 @@ arXiv:1906.04721, section 4.2 (the empirical form).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,8 @@ from edgesmith.quantize.ops import Linear
 
 
 @torch.no_grad()
-def correct_biases(network: Network, batches: Iterable[Tensor]) -> None:
-    """Change the biases of a fake-quantized network in place.
+def correct_biases(network: Network, batches: Iterable[Tensor], skip: Collection[str] = ()) -> None:
+    """Change the biases of a fake-quantized network in place, but of the layers in `skip`.
 
     Linear layers on tensors of more than three axes are left alone: Brevitas
     would take another axis for their channels.
@@ -32,8 +32,10 @@ def correct_biases(network: Network, batches: Iterable[Tensor]) -> None:
     layers = [
         network.layer(step.name)
         for step in network.layer_steps()
-        if not (isinstance(step.op, Linear) and ranks[step.name] > 3)
+        if not (isinstance(step.op, Linear) and ranks[step.name] > 3) and step.name not in skip
     ]
+    if not layers:
+        return
     with bias_correction_mode(nn.ModuleList(layers)):
         for batch in batches:
             network(batch)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgesmith.pipeline.errors import UnsupportedError
+from edgesmith.quantize.channel_statistics import Statistics
 from edgesmith.quantize.network import INPUT, Step
 from edgesmith.quantize.ops import Layer, Linear, Op, Reshape
 from edgesmith.quantize.trace import BATCHES, Fact
@@ -39,12 +40,14 @@ class Draft:
     """Steps in order, with the float tensors they need.
 
     `weights` maps a layer step to (weight, bias); `norms` maps a batch norm step
-    to (scale, shift) per channel, float64; `ranks` has every step's number of axes.
+    to (scale, shift) per channel, float64, and `statistics` to what it knows about its
+    output; `ranks` has every step's number of axes.
     """
 
     steps: list[Step] = field(default_factory=list)
     weights: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     norms: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    statistics: dict[str, Statistics] = field(default_factory=dict)
     constants: dict[str, Tensor] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
     names: set[str] = field(default_factory=lambda: {INPUT})

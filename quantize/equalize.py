@@ -14,6 +14,8 @@ computes the same.
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import NoReturn
 
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor, fx, nn
 
 from edgesmith.pipeline.errors import QuantizationError
 from edgesmith.quantize.brevitas_tools import EqualizeGraph
-from edgesmith.quantize.network import INPUT, Network, Step, shapes
+from edgesmith.quantize.network import INPUT, Network, Step, shapes, with_steps
 from edgesmith.quantize.ops import Add, Layer, Linear, Relu
 
 TOLERANCE = 1e-3
@@ -39,13 +41,45 @@ def equalize(network: Network, samples: Tensor) -> None:
         QuantizationError: the equalized network computes something else.
     """
     before = network(samples)
-    EqualizeGraph().apply(_view(network, tuple(samples.shape[1:])))
+    sample_shape = tuple(samples.shape[1:])
+    sizes_before = _sizes(network, sample_shape) if network.statistics else {}
+    EqualizeGraph().apply(_view(network, sample_shape))
     worst = float((network(samples) - before).abs().max())
     if not worst <= TOLERANCE * max(1.0, float(before.abs().max())):
         raise QuantizationError(
             f"cross-layer equalization changed the network's output by {worst:.3g}",
             fix="set `equalize: false`, and report the model's structure",
         )
+    if network.statistics:
+        sizes = _sizes(network, sample_shape)
+        for name, each in network.statistics.items():
+            factor = sizes[name] / sizes_before[name]
+            # A channel of zeros has no size, and stays one whatever its factor is.
+            network.statistics[name] = each.scaled(torch.where(factor.isfinite(), factor, 1.0))
+
+
+def _sizes(network: Network, sample_shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Size of every channel that has statistics; equalization scales both alike.
+
+    Brevitas does not tell its factors. Relus, which commute with them, are left out so that
+    no channel is silent.
+    """
+    steps = (
+        replace(step, activation=None) if isinstance(step.activation, Relu) else step
+        for step in network.steps
+    )
+    linear = {step.name for step in network.steps if isinstance(step.op, Linear)}
+    probe = copy.deepcopy(with_steps(network, steps)).double()
+    found: dict[str, Tensor] = {}
+
+    def visit(name: str, value: Tensor) -> None:
+        if name in network.statistics:
+            axis = value.ndim - 1 if name in linear else 1
+            found[name] = value.abs().sum([each for each in range(value.ndim) if each != axis])
+
+    generator = torch.Generator().manual_seed(0)
+    probe(torch.randn(4, *sample_shape, dtype=torch.float64, generator=generator), visit)
+    return found
 
 
 def _opaque(*operands: object) -> NoReturn:

@@ -60,11 +60,12 @@ class AffineQuantizer(nn.Module):
         self.codes = torch.from_numpy(stored_values(codes, self.format))
 
     def forward(self, x: Tensor) -> Quantized:
-        codes = self._round(x / self.scale) if self.codes is None else self.codes
+        codes = self.nearest(x / self.scale) if self.codes is None else self.codes
         values = (codes - self.zero_point) * self.scale
         return values, self.scale, self.zero_point, self.bit_width
 
-    def _round(self, scaled: Tensor) -> Tensor:
+    def nearest(self, scaled: Tensor) -> Tensor:
+        """The format's values nearest to `scaled`, zero point added."""
         if self.format.is_float:
             largest = self.format.largest
             return round_to_float(torch.clamp(scaled, -largest, largest), self.format)

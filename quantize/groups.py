@@ -38,15 +38,28 @@ def prepare(model: nn.Module, samples: Tensor) -> Network:
             samples, or computes something else than its operators say.
     """
     model = float_copy(model)
-    draft = normalize(trace(model, samples[:1]))
+    network = build(draft_of(model, samples[:1]))
+    check_finite(network)
+    _compare(model, network, samples)
+    return network
+
+
+def draft_of(model: nn.Module, sample: Tensor) -> Draft:
+    """The groups of a model in eval mode, whose weights are not looked at.
+
+    Args:
+        sample: one input [1, *sample shape].
+
+    Raises:
+        UnsupportedError: an operator that cannot be quantized.
+        QuantizationError: the model cannot be traced, or does not run on the sample.
+    """
+    draft = normalize(trace(model, sample))
     fold_batch_norms(draft)
     fold_softmax_scales(draft)
     fuse_activations(draft)
     drop_dead(draft)
-    network = build(draft)
-    check_finite(network)
-    _compare(model, network, samples)
-    return network
+    return draft
 
 
 def fold_batch_norms(draft: Draft) -> None:
@@ -70,6 +83,7 @@ def fold_batch_norms(draft: Draft) -> None:
         other_axis = source in linear and draft.ranks[source] > 2
         if source in draft.weights and uses[source] == 1 and not other_axis:
             draft.weights[source] = _folded(draft.weights[source], scale, shift)
+            draft.statistics[source] = draft.statistics.pop(step.name)
             # The next batch norm in a row sees the same source, and its users instead.
             uses[source] = uses[step.name]
             renamed[step.name] = source
@@ -159,6 +173,7 @@ def drop_dead(draft: Draft) -> None:
     draft.steps = [step for step in draft.steps if step.name in needed]
     draft.weights = {name: pair for name, pair in draft.weights.items() if name in needed}
     draft.constants = {name: value for name, value in draft.constants.items() if name in needed}
+    draft.statistics = {name: each for name, each in draft.statistics.items() if name in needed}
 
 
 def _uses(draft: Draft) -> Counter[str]:
@@ -177,7 +192,8 @@ def build(draft: Draft) -> Network:
             weight, bias = draft.weights[step.name]
             layer.weight.data, layer.bias.data = weight, bias  # type: ignore[union-attr]
             layers[step.name] = layer
-    return Network(draft.steps, layers, draft.constants).requires_grad_(False)
+    network = Network(draft.steps, layers, draft.constants, statistics=draft.statistics)
+    return network.requires_grad_(False)
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgesmith.quantize.channel_statistics import Statistics
 from edgesmith.quantize.ops import Activation, Conv, Layer, Linear, Op
 
 INPUT = "input"
@@ -72,6 +73,7 @@ class Network(nn.Module):
         constants: constant name -> values.
         quantizers: quantizer name -> module; empty in a float network.
         quantizer_of: tensor name -> quantizer name, for the input and every step.
+        statistics: layer step -> what the batch norm that was folded into it knew of its output.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Network(nn.Module):
         constants: Mapping[str, Tensor],
         quantizers: Mapping[str, nn.Module] | None = None,
         quantizer_of: Mapping[str, str] | None = None,
+        statistics: Mapping[str, Statistics] | None = None,
     ) -> None:
         super().__init__()
         self.steps = tuple(steps)
@@ -90,6 +93,7 @@ class Network(nn.Module):
             self.register_buffer(f"constant:{key(name)}", value.detach().clone())
         self.quantizers = nn.ModuleDict({key(n): q for n, q in (quantizers or {}).items()})
         self.quantizer_of = dict(quantizer_of or {})
+        self.statistics = dict(statistics or {})
         self._last_use = {name: step.name for step in self.steps for name in step.inputs}
         self.eval()
 
@@ -166,4 +170,4 @@ def batch_axes(network: Network, sample_shape: tuple[int, ...]) -> dict[str, int
 def with_steps(network: Network, steps: Iterable[Step]) -> Network:
     """A float network with other steps over the same layers and constants."""
     layers = {step.name: network.layer(step.name) for step in network.layer_steps()}
-    return Network(steps, layers, network.constants())
+    return Network(steps, layers, network.constants(), statistics=network.statistics)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -27,6 +27,8 @@ from edgesmith.pipeline.values import (
     QFormat,
     minifloat,
 )
+from edgesmith.quantize.engines.options import OWN, EngineName, NeuralCompressorOptions
+from edgesmith.quantize.qat.options import QAT
 
 
 def _weight_formats() -> dict[str, QFormat]:
@@ -75,7 +77,9 @@ ActivationFormat = Annotated[
     _one_of(ACTIVATION_FORMATS),
     WithJsonSchema({"type": "string", "enum": list(ACTIVATION_FORMATS)}),
 ]
-RangeMethod = Literal["mse", "percentile", "min-max"]
+RangeMethod = Literal["mse", "percentile", "kl", "min-max"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,10 @@ class Override:
 
 @dataclass(frozen=True)
 class LearnedRounding:
-    """Learn, layer by layer, which weights round up and which down (AdaRound).
+    """Learn, block by block, which weights round up and which down (AdaRound, BRECQ).
 
     Args:
-        iterations: optimizer steps per layer.
+        iterations: optimizer steps per block.
         learning_rate: of Adam.
         samples: calibration samples used, at most.
         batch_size: samples per step.
@@ -113,9 +117,53 @@ class LearnedRounding:
 
     iterations: Count = 300
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.3
-    samples: Count = 256
+    samples: Count = 1024
     batch_size: Count = 32
     regularization: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
+
+
+@dataclass(frozen=True)
+class GPTQ:
+    """Round each layer column by column; what is left of it makes up for every rounding error.
+
+    Args:
+        samples: calibration samples used, at most.
+        damping: share of the mean of the Hessian's diagonal that is added to it.
+        order: columns by falling Hessian diagonal, or by their index.
+    """
+
+    samples: Count = 1024
+    damping: Positive = 0.01
+    order: Literal["hessian", "index"] = "hessian"
+
+
+@dataclass(frozen=True)
+class SmoothQuant:
+    """Move outliers of activation channels into weights, where the function stays the same.
+
+    Args:
+        alpha: how much of the difficulty moves: 0 nothing but the weights' own spread,
+            1 all of the activations'.
+        samples: calibration samples used, at most.
+    """
+
+    alpha: Share = 0.5
+    samples: Count = 256
+
+
+@dataclass(frozen=True)
+class DataFree:
+    """Ranges and bias correction from batch-norm statistics; no calibration sample is read.
+
+    Args:
+        low: smallest value of the network's input.
+        high: largest value of the network's input.
+        sigmas: standard deviations around a channel's mean that ranges cover.
+    """
+
+    low: Annotated[float, Field(allow_inf_nan=False)]
+    high: Annotated[float, Field(allow_inf_nan=False)]
+    sigmas: Positive = 6.0
 
 
 @dataclass(frozen=True)
@@ -130,13 +178,24 @@ class PTQOptions:
         power_of_two_scales: scales are powers of two, biases' too, so that requantizing is a
             shift; zero points are kept.
         ranges: how activation ranges are chosen. `mse` also searches weight scales;
-            the other two take the largest magnitude of each weight channel.
+            the others take the largest magnitude of each weight channel.
         percentile: percent of calibration values that `ranges: percentile` keeps per tail.
         equalize: cross-layer equalization before calibration.
-        bias_correction: shift biases so that quantized weights keep every channel's mean.
+        smooth_quant: None leaves activation outliers where they are.
+        bias_correction: shift biases so that quantized weights keep every channel's mean,
+            but of layers whose rounding is learned, which keep it themselves.
         learned_rounding: None rounds weights to nearest.
+        gptq: instead of learned rounding; None rounds weights to nearest.
+        data_free: None finds ranges on calibration data. Otherwise `ranges` decides about
+            weight scales alone, and is `mse` or `min-max`.
+        qat: None ends here. Else the `quantize` stage goes on with quantization-aware training
+            (`qat/train.py`), which the function `quantize` leaves to others.
         overrides: per-group formats, last match wins.
         batch_size: calibration samples per forward pass.
+        engine: who decides about scales and zero points: these options, or another package
+            with what it alone has; `ranges` is for tensors that it leaves out then, and
+            equalization, bias correction and learned rounding are not done.
+        neural_compressor: what `engine: neural-compressor` can be told.
     """
 
     weights: WeightFormat = "int8"
@@ -145,10 +204,16 @@ class PTQOptions:
     ranges: RangeMethod = "mse"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     equalize: bool = True
+    smooth_quant: SmoothQuant | None = None
     bias_correction: bool = True
     learned_rounding: LearnedRounding | None = None
+    gptq: GPTQ | None = None
+    data_free: DataFree | None = None
+    qat: QAT | None = None
     overrides: tuple[Override, ...] = ()
     batch_size: Count = 64
+    engine: EngineName = OWN
+    neural_compressor: NeuralCompressorOptions | None = None
 
     def weight_format(self, name: str) -> QFormat:
         """The weight format of a name, with these options' kind of scales."""
@@ -175,14 +240,76 @@ class PTQOptions:
             counts["learned_rounding.iterations"] = learned.iterations
             counts["learned_rounding.samples"] = learned.samples
             counts["learned_rounding.batch_size"] = learned.batch_size
+        if self.gptq is not None:
+            counts["gptq.samples"] = self.gptq.samples
+        if self.smooth_quant is not None:
+            counts["smooth_quant.samples"] = self.smooth_quant.samples
         for name, count in counts.items():
             if count < 1:
                 raise QuantizationError(f"{name} is {count}", fix=f"choose a {name} of at least 1")
-        _known("ranges", self.ranges, ("mse", "percentile", "min-max"))
+        _known("ranges", self.ranges, get_args(RangeMethod))
         for weights in (self.weights, *(rule.weights for rule in self.overrides)):
             _known("weights", weights, tuple(WEIGHT_FORMATS))
         for activations in (self.activations, *(rule.activations for rule in self.overrides)):
             _known("activations", activations, tuple(ACTIVATION_FORMATS))
+        _check_algorithms(self)
+        check_engine(self)
+
+
+def _check_algorithms(options: PTQOptions) -> None:
+    """Refuse algorithms that decide about the same thing, or lack what they work on."""
+    data_free = options.data_free
+    if options.gptq is not None and options.learned_rounding is not None:
+        raise QuantizationError(
+            "`gptq` and `learned_rounding` both decide how weights round",
+            fix="keep one of them; benchmarks/ptq.py compares the two",
+        )
+    on_data = ("learned_rounding", "gptq", "smooth_quant")
+    given = [name for name in on_data if getattr(options, name) is not None]
+    if data_free is not None and given:
+        raise QuantizationError(
+            f"`{given[0]}` works on calibration data, of which `data_free` reads none",
+            fix=f"remove `{given[0]}` or `data_free`",
+        )
+    if data_free is not None and options.ranges in {"percentile", "kl"}:
+        raise QuantizationError(
+            f"`ranges: {options.ranges}` chooses from calibration data, of which `data_free`"
+            " reads none",
+            fix="set `ranges` to mse or min-max, which then decide about weight scales alone",
+        )
+    if data_free is not None and not data_free.low < data_free.high:
+        raise QuantizationError(
+            f"`data_free` says that inputs go from {data_free.low} to {data_free.high}",
+            fix="give the smallest and the largest value of the network's input",
+        )
+    formats = (options.activations, *(rule.activations for rule in options.overrides))
+    floats = [name for name in formats if name and ACTIVATION_FORMATS[name].is_float]
+    if options.ranges == "kl" and any(name != "float32" for name in floats):
+        raise QuantizationError(
+            f"`ranges: kl` counts equal steps, which {floats[0]} activations do not have",
+            fix="set `ranges` to mse, percentile or min-max",
+        )
+
+
+def check_engine(options: PTQOptions) -> None:
+    """Refuse what an engine and this package's own algorithms would both decide.
+
+    Raises:
+        QuantizationError: names the option that is one too many.
+    """
+    _known("engine", options.engine, get_args(EngineName))
+    own = ("learned_rounding", "gptq", "smooth_quant", "data_free", "qat")
+    given = [name for name in own if getattr(options, name, None) is not None]
+    if options.engine != OWN and given:
+        raise QuantizationError(
+            f"`{given[0]}` belongs to `engine: {OWN}`, but the engine is {options.engine!r}",
+            fix=f"remove `{given[0]}`, or set `engine: {OWN}`",
+        )
+    if options.engine == OWN and options.neural_compressor is not None:
+        raise QuantizationError(
+            f"`neural_compressor` has no effect with `engine: {OWN}`",
+            fix="set `engine: neural-compressor`, or remove it",
+        )
 
 
 def overrides_of(policy: Policy, groups: Collection[str]) -> tuple[Override, ...]:

@@ -1,7 +1,7 @@
 """Post-training quantization: a float model and calibration data become integers, and stay them.
 
     float model -> trace -> normalize -> fold, fuse -> place quantizers (placement.py)
-      -> equalize -> ranges -> weight scales -> learned rounding -> bias correction
+      -> equalize, smooth -> ranges -> weight scales -> rounding -> bias correction (algorithms.py)
       -> integers (`Searched`) -> fake-quantized module built from the integers
 
 The last arrow is the point: the module that is scored is built from the very
@@ -30,14 +30,23 @@ from edgesmith.pipeline.errors import (
     QuantizationError,
 )
 from edgesmith.pipeline.jsonvalue import from_json, to_json
+from edgesmith.pipeline.layer_formats import POLICY
+from edgesmith.pipeline.splits import Split
 from edgesmith.pipeline.stage import Progress, SilentProgress
 from edgesmith.quantize.affine import Affine
-from edgesmith.quantize.bias_correction import correct_biases
-from edgesmith.quantize.equalize import equalize
+from edgesmith.quantize.algorithms import (
+    CHECK_SAMPLES,
+    Report,
+    even_out,
+    round_weights,
+    stand_ins,
+)
+from edgesmith.quantize.engines.options import OWN
+from edgesmith.quantize.engines.run import quantize_by_engine
+from edgesmith.quantize.engines.values import EngineReport, load_report
 from edgesmith.quantize.fakequant import fake_quantize
 from edgesmith.quantize.groups import prepare
 from edgesmith.quantize.integers import assemble, collect
-from edgesmith.quantize.learned_rounding import learn_rounding
 from edgesmith.quantize.network import Network, batch_axes, with_steps
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.placement import Placement, place
@@ -51,9 +60,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-Report = Callable[[str, int, int | None], None]
-
-_CHECK_SAMPLES = 4
 _SAVED = "quantized.json"
 _FLOAT_WEIGHTS = "float.safetensors"
 
@@ -66,6 +72,7 @@ class QuantizedModel:
         module: the fake-quantized network, eval mode, float in and out, [N, *sample shape].
         floating: the float network (folded and equalized) with the same tensor names.
         sample_shape: shape of one input, torch's axis order, without the batch.
+        engine: what another engine decided; None where these algorithms did.
     """
 
     module: Network
@@ -74,6 +81,7 @@ class QuantizedModel:
     options: PTQOptions
     sample_shape: tuple[int, ...]
     integers: Searched
+    engine: EngineReport | None = None
 
     def predict(self, inputs: FloatArray, batch: int = 64) -> FloatArray:
         """Dequantized outputs [N, ...] for inputs [N, *sample shape]."""
@@ -96,8 +104,11 @@ class QuantizedModel:
         return self.integers
 
     def save(self, folder: Path) -> None:
-        """Write the integers, the options and the float weights into an existing folder."""
+        """Write integers, options, formats and the float weights into an existing folder."""
         self.integers.save(folder)
+        (folder / POLICY).write_text(to_json(self.placement.policy), encoding="utf-8")
+        if self.engine is not None:
+            self.engine.save(folder)
         saved = _Saved(self.options, self.sample_shape)
         (folder / _SAVED).write_text(to_json(saved), encoding="utf-8")
         state = {name: value.contiguous() for name, value in self.floating.state_dict().items()}
@@ -131,16 +142,19 @@ def quantize(
     seed: int,
     progress: Progress | None = None,
     targets: Sequence[TargetDescription] = (),
+    selection: Split | None = None,
 ) -> QuantizedModel:
     """Quantize a trained model after training.
 
     Args:
         model: torch module with one input [N, *sample shape] and one output [N, ...];
             it is not changed.
-        calibration: inputs [N, *sample shape], as the model gets them.
+        calibration: inputs [N, *sample shape], as the model gets them; in data-free mode
+            only the sample shape is used, and N may be 0.
         seed: for learned rounding; everything else has no randomness.
         progress: told as parts get done.
         targets: what has to take every group's formats; checked before any other work.
+        selection: labelled samples, where the options' engine compares recipes.
 
     Raises:
         EmptySplitError: no calibration samples.
@@ -148,37 +162,34 @@ def quantize(
         UnsupportedError: an operator that cannot be quantized.
         TargetUnsupportedError: a format that one of the targets lacks.
         QuantizationError: options, calibration data or model that cannot be used.
+        ToolMissingError: the package of the options' engine is not installed.
     """
     options.check()
     tell = (progress or SilentProgress()).report
-    samples = torch.from_numpy(_checked(calibration, "calibration"))
-    network = prepare(model, samples[:_CHECK_SAMPLES])
+    if options.data_free is not None:
+        samples = stand_ins(np.shape(calibration)[1:], options.data_free)
+    else:
+        samples = torch.from_numpy(_checked(calibration, "calibration"))
+    network = prepare(model, samples[:CHECK_SAMPLES])
     placement = place(network.steps, network.constant_names, options)
     inputs = {step.name: step.inputs[0] for step in placement.steps}
     check_policy(placement.policy, inputs, targets)
     network = with_steps(network, placement.steps)
-    if options.equalize:
-        equalize(network, samples[:_CHECK_SAMPLES])
+    if options.engine != OWN:
+        searched, engine = quantize_by_engine(network, placement, samples, options, selection, tell)
+        module = assemble(network, placement, searched)
+        shape = tuple(samples.shape[1:])
+        return QuantizedModel(module, network, placement, options, shape, searched, engine)
+    even_out(network, samples, options)
     tell("equalize", 1, 1)
 
-    passes = 1 if options.ranges == "min-max" else 2
+    passes = 1 if options.ranges == "min-max" or options.data_free is not None else 2
     activations = find_ranges(
         network, placement, _counted(samples, options.batch_size, passes, tell), options
     )
     weights = _weight_scales(network, placement, activations, options)
     fake = fake_quantize(network, placement, activations, weights)
-    if options.learned_rounding is not None:
-        learn_rounding(
-            network,
-            fake,
-            samples,
-            options.learned_rounding,
-            seed=seed,
-            progress=lambda done, total: tell("learned rounding", done, total),
-        )
-    if options.bias_correction:
-        correct_biases(fake, list(_batches(samples.numpy(), options.batch_size)))
-    tell("bias correction", 1, 1)
+    round_weights(network, fake, samples, options, seed, tell)
     searched = collect(fake, network, placement, activations, weights)
     module = assemble(network, placement, searched)
     return QuantizedModel(module, network, placement, options, tuple(samples.shape[1:]), searched)
@@ -203,7 +214,7 @@ def load(folder: Path, float_model: nn.Module) -> QuantizedModel:
             fix="run the quantize stage again with --force quantize",
         ) from error
     generator = torch.Generator().manual_seed(0)
-    samples = torch.randn(_CHECK_SAMPLES, *saved.sample_shape, generator=generator)
+    samples = torch.randn(CHECK_SAMPLES, *saved.sample_shape, generator=generator)
     network = prepare(float_model, samples)
     placement = place(network.steps, network.constant_names, saved.options)
     network = with_steps(network, placement.steps)
@@ -217,7 +228,9 @@ def load(folder: Path, float_model: nn.Module) -> QuantizedModel:
         ) from error
     searched = Searched.load(folder)
     module = assemble(network, placement, searched)
-    return QuantizedModel(module, network, placement, saved.options, saved.sample_shape, searched)
+    engine = load_report(folder)
+    shape = saved.sample_shape
+    return QuantizedModel(module, network, placement, saved.options, shape, searched, engine)
 
 
 def _weight_scales(

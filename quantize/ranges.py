@@ -1,54 +1,31 @@
-"""Activation ranges from calibration data: min-max, percentile or least squared error.
+"""Activation ranges: from calibration data, or from batch-norm statistics without any.
 
-Two passes over the data: extremes first, then one histogram per quantizer
-between them. Zero is inside every range and exactly a code. Own implementation:
-Brevitas averages statistics over batches, which depends on how data is batched.
+Two passes over the data: extremes first (`min-max`), then one histogram per quantizer between
+them, from which the other methods choose: `ranges_percentile.py`, `ranges_mse.py`,
+`ranges_kl.py`. Zero is inside every range and exactly a code. Own implementation: Brevitas
+averages statistics over batches, which depends on how data is batched. Without data:
+`data_free.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from edgesmith.pipeline.errors import QuantizationError
 from edgesmith.pipeline.values import QFormat
 from edgesmith.quantize.affine import Affine
+from edgesmith.quantize.data_free import statistical_ranges
+from edgesmith.quantize.histogram import Histogram
 from edgesmith.quantize.network import Network
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.placement import Placement
-
-BINS = 4096
-
-
-@dataclass
-class Histogram:
-    """Counts of the values of one tied set, in `BINS` equal bins of [low, high].
-
-    `zeros` of them are exactly 0 and cost no error whatever the scale.
-    """
-
-    low: float
-    high: float
-    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    zeros: int = 0
-
-    def add(self, values: Tensor) -> None:
-        counted = torch.histc(values.flatten(), BINS, self.low, self.high)
-        self.counts += counted.numpy().astype(np.int64)
-        self.zeros += int((values == 0).sum())
-
-    @property
-    def width(self) -> float:
-        return (self.high - self.low) / BINS
-
-    @property
-    def centers(self) -> npt.NDArray[np.float64]:
-        return np.asarray(self.low + (np.arange(BINS) + 0.5) * self.width, np.float64)
+from edgesmith.quantize.ranges_kl import kl_range
+from edgesmith.quantize.ranges_mse import mse_range
+from edgesmith.quantize.ranges_percentile import percentile_range
 
 
 @torch.no_grad()
@@ -62,15 +39,33 @@ def find_ranges(
 
     Args:
         network: the float network with the placement's steps.
-        batches: starts a pass over the calibration data, [n, *sample shape] each.
+        batches: starts a pass over the calibration data, [n, *sample shape] each; of the
+            data-free mode only the shape of the first sample is used.
 
     Raises:
-        QuantizationError: a tensor has NaN or infinite values on the calibration data.
+        QuantizationError: a tensor has NaN or infinite values on the calibration data, or no
+            statistics tell its range.
     """
     affines = {
         name: Affine(np.float32(scale), zero_point, placement.formats[name])
         for name, (scale, zero_point) in placement.fixed.items()
     }
+    if options.data_free is not None:
+        shape = tuple(next(iter(batches())).shape[1:])
+        chosen = statistical_ranges(network, placement, shape, options.data_free)
+    else:
+        chosen = _observed_ranges(network, placement, batches, options)
+    for name, (low, high) in chosen.items():
+        affines[name] = Affine.of_range(low, high, placement.formats[name])
+    return affines
+
+
+def _observed_ranges(
+    network: Network,
+    placement: Placement,
+    batches: Callable[[], Iterable[Tensor]],
+    options: PTQOptions,
+) -> dict[str, tuple[float, float]]:
     extremes: dict[str, tuple[float, float]] = {}
 
     def note(quantizer: str, name: str, values: Tensor) -> None:
@@ -85,12 +80,8 @@ def find_ranges(
 
     _pass(network, placement, batches, note)
     if options.ranges == "min-max":
-        chosen: Mapping[str, tuple[float, float]] = extremes
-    else:
-        chosen = _from_histograms(network, placement, batches, options, extremes)
-    for name, (low, high) in chosen.items():
-        affines[name] = Affine.of_range(low, high, placement.formats[name])
-    return affines
+        return extremes
+    return _from_histograms(network, placement, batches, options, extremes)
 
 
 def _from_histograms(
@@ -113,11 +104,14 @@ def _from_histograms(
     _pass(network, placement, batches, count)
     chosen = dict(extremes)
     for name, histogram in histograms.items():
-        if options.ranges == "percentile":
-            chosen[name] = percentile_range(histogram, options.percentile)
-        else:
-            chosen[name] = mse_range(histogram, placement.formats[name])
+        chosen[name] = _range(histogram, placement.formats[name], options)
     return chosen
+
+
+def _range(histogram: Histogram, fmt: QFormat, options: PTQOptions) -> tuple[float, float]:
+    if options.ranges == "percentile":
+        return percentile_range(histogram, options.percentile)
+    return kl_range(histogram, fmt) if options.ranges == "kl" else mse_range(histogram, fmt)
 
 
 def _pass(
@@ -137,47 +131,3 @@ def _pass(
         visit(name, value)
     for batch in batches():
         network(batch, visit)
-
-
-def percentile_range(histogram: Histogram, percentile: float) -> tuple[float, float]:
-    """The range that leaves (100 - percentile) % of the values on either side, at most."""
-    share = (100.0 - percentile) / 100.0 * histogram.counts.sum()
-    edges = histogram.low + np.arange(BINS + 1) * histogram.width
-    below = np.concatenate([[0], np.cumsum(histogram.counts)])
-    first = int(np.searchsorted(below, share, side="right")) - 1
-    above = below[-1] - below
-    last = int(np.nonzero(above <= share)[0][0])
-    return float(edges[max(first, 0)]), float(edges[last])
-
-
-def mse_range(histogram: Histogram, fmt: QFormat) -> tuple[float, float]:
-    """The range with the least mean squared quantization error of the histogram.
-
-    Coordinate descent: each end in turn is scanned over fractions of its extreme,
-    coarse and then fine. Ties keep the wider range.
-    """
-    weights = histogram.counts.astype(np.float64)
-    zero_bin = int(np.clip((0.0 - histogram.low) / histogram.width, 0, BINS - 1))
-    weights[zero_bin] = max(weights[zero_bin] - histogram.zeros, 0.0)
-    lowest, highest = low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-
-    def error(low: float, high: float) -> float:
-        return _error(histogram.centers, weights, Affine.of_range(low, high, fmt))
-
-    for fractions in (_COARSE, _COARSE, _FINE, _FINE):
-        lows = [max(low * fraction, lowest) for fraction in fractions]
-        low = min(lows, key=lambda tried: error(tried, high))
-        highs = [min(high * fraction, highest) for fraction in fractions]
-        high = min(highs, key=lambda tried: error(low, tried))
-    return low, high
-
-
-_COARSE: tuple[float, ...] = tuple(np.geomspace(1.0, 0.02, 64).tolist())
-_FINE: tuple[float, ...] = tuple(np.linspace(1.08, 0.92, 33).tolist())
-
-
-def _error(
-    centers: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], affine: Affine
-) -> float:
-    rounded = affine.dequantize(affine.codes(centers)).astype(np.float64)
-    return float(np.dot(weights, np.square(centers - rounded)))

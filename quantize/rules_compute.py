@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgesmith.quantize import ops
+from edgesmith.quantize.channel_statistics import Statistics
 from edgesmith.quantize.draft import Call, Ref
 from edgesmith.quantize.rules import rule
 
@@ -106,6 +107,7 @@ def _batch_norm(call: Call, input: Ref) -> Ref:
     if norm.running_mean is None or norm.running_var is None:
         call.refuse("it has no running statistics", "train with track_running_stats=True")
     scale = torch.rsqrt(norm.running_var.double() + norm.eps)
+    mean = torch.zeros_like(scale) if norm.bias is None else norm.bias.detach().double()
     if norm.weight is not None:
         scale = scale * norm.weight.double()
     shift = -norm.running_mean.double() * scale
@@ -113,6 +115,8 @@ def _batch_norm(call: Call, input: Ref) -> Ref:
         shift = shift + norm.bias.double()
     made = call.emit(ops.BatchNorm(), input)
     call.draft.norms[made.name] = (scale.detach(), shift.detach())
+    deviation = norm.running_var.double().sqrt() * scale.detach().abs()
+    call.draft.statistics[made.name] = Statistics(mean, deviation)
     return made
 
 

@@ -16,7 +16,7 @@ from edgesmith.quantize.formats import binary_scale, power_of_two, stored_codes,
 FloatArray = npt.NDArray[np.float32]
 
 # A bias code keeps this far from the int32 limits, so that bias correction still fits.
-_BIAS_LIMIT = 2.0**30
+BIAS_LIMIT = 2.0**30
 _RATIOS = np.linspace(1.0, 0.3, 71)
 _POWERS = np.array([1.0, 0.5, 0.25])
 
@@ -66,7 +66,7 @@ def find_scales(
     if search and (fmt.power_of_two_scale or not fmt.is_binary):
         scale = _least_squares(rows, scale, fmt)
     if not fmt.is_float:
-        needed = np.abs(bias.astype(np.float64)) / (float(input_scale) * _BIAS_LIMIT)
+        needed = np.abs(bias.astype(np.float64)) / (float(input_scale) * BIAS_LIMIT)
         scale = np.maximum(scale, needed.astype(np.float32))
     return WeightScales(power_of_two(scale) if fmt.power_of_two_scale else scale, fmt)
 

@@ -14,6 +14,8 @@ from xml.etree import ElementTree as ET
 
 from edgesmith.pipeline.results import BudgetCheck, DeploymentResult, Device
 from edgesmith.pipeline.values import Measurement
+from edgesmith.reports.allocation import chosen_point, kind_of
+from edgesmith.reports.formats import totals
 from edgesmith.reports.text import visible
 from edgesmith.reports.verdict import budget_sentence, parity_sentence
 
@@ -34,27 +36,40 @@ def junit_xml(result: DeploymentResult) -> str:
     Returns:
         An XML 1.0 document. Characters that XML cannot hold are written as escapes.
     """
-    cases = list(_cases(result))
+    seconds = sum(seconds for _, seconds, _ in result.provenance.stages)
+    suite = _suite_name(result.name, result.target)
+    return _document(suite, list(_cases(result)), list(_properties(result)), seconds)
+
+
+def junit_skipped(name: str, target: str, reason: str) -> str:
+    """A target that was skipped as one test suite with one skipped case."""
+    case = _Case("deployment", "skipped", f"skipped: {reason}")
+    return _document(_suite_name(name, target), [case], [("target", target)], 0.0)
+
+
+def _document(
+    name: str, cases: list[_Case], properties: list[tuple[str, str]], seconds: float
+) -> str:
     counts = {
         "tests": str(len(cases)),
         "failures": _tally(cases, "failure"),
         "errors": _tally(cases, "error"),
         "skipped": _tally(cases, "skipped"),
-        "time": f"{sum(seconds for _, seconds, _ in result.provenance.stages):.3f}",
+        "time": f"{seconds:.3f}",
     }
     root = ET.Element("testsuites", {"name": "edgesmith", **counts})
-    suite = ET.SubElement(root, "testsuite", {"name": _suite_name(result), **counts})
-    properties = ET.SubElement(suite, "properties")
-    for name, value in _properties(result):
-        ET.SubElement(properties, "property", {"name": visible(name), "value": visible(value)})
+    suite = ET.SubElement(root, "testsuite", {"name": name, **counts})
+    listed = ET.SubElement(suite, "properties")
+    for what, value in properties:
+        ET.SubElement(listed, "property", {"name": visible(what), "value": visible(value)})
     for case in cases:
-        _append(suite, case, _suite_name(result))
+        _append(suite, case, name)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _suite_name(result: DeploymentResult) -> str:
-    return f"edgesmith.{visible(result.name)}.{visible(result.target)}"
+def _suite_name(name: str, target: str) -> str:
+    return f"edgesmith.{visible(name)}.{visible(target)}"
 
 
 def _tally(cases: list[_Case], outcome: Outcome) -> str:
@@ -129,10 +144,32 @@ def _properties(result: DeploymentResult) -> Iterator[tuple[str, str]]:
         yield found.metric, _figure(found)
     if result.device:
         yield from _device(result.device)
+    yield from _compression(result)
     yield "spec sha256", provenance.spec_sha256
     yield "edgesmith version", provenance.edgesmith_version
     for name, value in sorted(provenance.versions.items()):
         yield f"version {name}", value
+
+
+def _compression(result: DeploymentResult) -> Iterator[tuple[str, str]]:
+    weights = totals(result.layers)
+    if weights is not None:
+        yield "weights", f"{weights.weights} in {weights.code_bytes} bytes (measured)"
+        yield "weights, zero", f"{weights.zeros} (measured)"
+        formats = ", ".join(f"{name} x {n}" for name, n in weights.by_format.items())
+        yield "weights, formats of layers", formats
+    pruning = result.pruning
+    if pruning is not None:
+        for when, found in (("before", pruning.before), ("after", pruning.after)):
+            yield f"pruning cost {when}", f"{found.value!r} {found.unit} ({found.kind.value})"
+        yield "pruning goal", "reached" if pruning.reached else "not reached"
+    if result.allocation is not None and (chosen := chosen_point(result.allocation)):
+        for resource, value in chosen.costs.items():
+            kind = kind_of(result.allocation, resource).value
+            yield f"allocation {resource}", f"{value!r} ({kind})"
+    if result.training is not None:
+        change = result.training.before, result.training.after
+        yield "quantization-aware training", f"{change[0]!r} -> {change[1]!r} % (measured)"
 
 
 def _device(device: Device) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from edgesmith.pipeline.results import AccuracyRow, Confusion, DeploymentResult, LayerRow
+from edgesmith.reports.compression_plots import compression_figures
 from edgesmith.reports.device_plots import device_figures
+from edgesmith.reports.front_plots import front_figures
 from edgesmith.reports.histogram import Histogram, histogram, nice_ticks
 from edgesmith.reports.plotstyle import (
     BASELINE,
@@ -46,6 +48,8 @@ def figures(result: DeploymentResult) -> dict[str, Figure]:
         "plot-latency": latency_figure(result),
         "plot-drift": drift_figure(result.layers, result.worst_layers),
         "plot-confusion": confusion_figure(result.confusion),
+        **compression_figures(result),
+        **(front_figures(result.allocation) if result.allocation else {}),
         **(device_figures(result.device) if result.device else {}),
     }
     return {name: figure for name, figure in found.items() if figure is not None}

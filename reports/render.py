@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+import edgesmith
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.reports.plots import figures
 from edgesmith.reports.plotstyle import PALETTE
@@ -37,17 +39,43 @@ def render_html(result: DeploymentResult) -> str:
     Returns:
         A complete HTML document, about 5 MB of which are Plotly's script.
     """
-    shown = figures(result)
-    scripts = (_plotly(), _source("report.js"))
-    page = _environment().get_template("report.html.j2")
-    return page.render(
+    return render_page(
+        "report.html.j2",
+        figures(result),
+        style="device.css" if result.device else None,
         view=build_view(result),
-        plots=frozenset(shown),
-        data=inline_json({"figures": shown, "dark": PALETTE}),
-        policy=_policy(scripts if shown else scripts[1:]),
-        style=_source("report.css") + (_source("device.css") if result.device else ""),
-        plotly=scripts[0] if shown else None,
-        script=scripts[1],
+    )
+
+
+def render_page(
+    template: str,
+    shown: Mapping[str, object] | None = None,
+    *,
+    style: str | None = None,
+    **values: object,
+) -> str:
+    """A page from a template that extends `page.html.j2`.
+
+    Args:
+        shown: plot id -> figure; Plotly is left out where there is none.
+        style: another style sheet.
+        values: what the template says.
+    """
+    plots = dict(shown or {})
+    scripts = (_plotly(), _source("report.js")) if plots else (_source("report.js"),)
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            plots=frozenset(plots),
+            data=inline_json({"figures": plots, "dark": PALETTE}),
+            policy=_policy(scripts),
+            style=_source("report.css") + (_source(style) if style else ""),
+            plotly=scripts[0] if plots else None,
+            script=scripts[-1],
+            version=edgesmith.__version__,
+            **values,
+        )
     )
 
 

@@ -100,6 +100,14 @@ def byte_size(value: float) -> str:
     return f"{value:,.0f} bytes".replace("-", "−")
 
 
+def compact(value: float) -> str:
+    """A number of many digits in millions or thousands: `3.13 M`."""
+    for step, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= step:
+            return f"{significant(value / (1e3 if letter == 'k' else step))} {letter}"
+    return significant(value)
+
+
 def label(name: str, unit: str = "") -> str:
     """A metric's identifier as words, without the unit that stands beside its value."""
     synonyms = {unit, "percent"} if unit == "%" else {unit}

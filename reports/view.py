@@ -20,7 +20,9 @@ from edgesmith.pipeline.results import (
     Parity,
     Provenance,
 )
+from edgesmith.reports.allocation import AllocationView, allocation_view
 from edgesmith.reports.device import DeviceView, device_glance, device_view
+from edgesmith.reports.formats import FormatsView, formats_view
 from edgesmith.reports.numbers import (
     Named,
     Number,
@@ -29,6 +31,7 @@ from edgesmith.reports.numbers import (
     number,
     points_from,
 )
+from edgesmith.reports.pruning import PruningView, pruning_view
 from edgesmith.reports.tables import (
     NOTHING,
     ClassesView,
@@ -39,6 +42,7 @@ from edgesmith.reports.tables import (
     pairs,
 )
 from edgesmith.reports.text import byte_size, count, exact, form_name, label, quantity, visible
+from edgesmith.reports.training import TrainingView, training_view
 from edgesmith.reports.verdict import Verdict, judge, parity_sentence
 
 UNSTATED = "kind not stated"
@@ -151,6 +155,10 @@ class ReportView:
     latency: LatencyView | None
     sizes: tuple[Named, ...]
     memory: tuple[Named, ...]
+    pruning: PruningView | None
+    training: TrainingView | None
+    allocation: AllocationView | None
+    formats: FormatsView | None
     layers: LayersView
     classes: ClassesView | None
     parity: ParityView | None
@@ -160,13 +168,15 @@ class ReportView:
 
 def build_view(result: DeploymentResult) -> ReportView:
     """The view model of a result."""
+    compressing = (result.pruning, result.training)
+    told = {said for found in compressing if found for said in found.summary()}
     return ReportView(
         name=visible(result.name),
         target=visible(result.target),
         target_title=visible(result.target_title),
         verdict=judge(result),
         glance=_glance(result),
-        notes=tuple(visible(note) for note in result.notes),
+        notes=tuple(visible(note) for note in result.notes if note not in told),
         budgets=tuple(_budget(check) for check in result.budgets),
         accuracy=_accuracy(result),
         agreement=number(result.agreement) if result.agreement else None,
@@ -174,6 +184,10 @@ def build_view(result: DeploymentResult) -> ReportView:
         latency=_latency(result.latency) if result.latency else None,
         sizes=against_float(result.size),
         memory=against_float(result.memory),
+        pruning=pruning_view(result.pruning) if result.pruning else None,
+        training=training_view(result.training) if result.training else None,
+        allocation=allocation_view(result.allocation) if result.allocation else None,
+        formats=formats_view(result),
         layers=layers_view(result),
         classes=classes_view(result.confusion) if result.confusion else None,
         parity=_parity(result, result.parity) if result.parity else None,

@@ -47,6 +47,7 @@ class TargetDescription:
     """Facts about a target that the legalizer, the checker and the search read.
 
     `ops` maps an IntegerGraph operator kind to the formats it takes there.
+    `lsb_budget` and `differing_codes` say how far results may lie from the reference's.
     Sizes are bytes and None where the target sets no limit.
     """
 
@@ -63,6 +64,8 @@ class TargetDescription:
     flash_bytes: int | None = None
     ram_bytes: int | None = None
     clock_hz: int | None = None
+    omits_zeros: bool = False  # keeps weights without their zeros where that takes fewer bytes
+    differing_codes: float | None = None  # of 8-bit floats: share of a tensor's codes; None: any
 
     def lsb(self, kind: str, dtype: str) -> int:
         """How far one operator's codes may lie from the reference executor's; 0 is bit-exact."""
@@ -162,6 +165,14 @@ class Target(ABC):
         found: Any = execute(self.shipped(products), list(inputs), profile, trace=trace)
         codes: dict[str, Codes] = found
         return codes
+
+    def unavailable(self) -> str:
+        """Why this machine cannot run the target, in words; empty where it can.
+
+        For hardware that is there or not: a run leaves such a target out and says so. What can
+        be installed is a tool, and an error where it is missing.
+        """
+        return ""
 
     def interface(self) -> str | None:
         """The header of an artifact that is a folder of source; None where it is one file."""

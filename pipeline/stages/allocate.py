@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgesmith.pipeline.allocated import RULES
+from edgesmith.pipeline.allocated import FIGURE, RULES
 from edgesmith.pipeline.pruned import with_pruning
 from edgesmith.pipeline.stage import Refusal, Stage, StageContext, stage_seed
 from edgesmith.quantize.allocation.options import AllocationOptions
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from edgesmith.targets.base import TargetDescription
 
 ALLOCATION = "allocation.json"
-FIGURE = "figure.json"
 _COSTS = ".edgesmith/costs"
 
 
@@ -128,7 +127,7 @@ class Allocate(AllocationOptions, Stage):
 
         from edgesmith.pipeline.evaluation import predictions
         from edgesmith.pipeline.splits import read_split
-        from edgesmith.quantize.allocation.figure import Accuracy
+        from edgesmith.quantize.allocation.values import Accuracy
         from edgesmith.quantize.options import Override
         from edgesmith.quantize.ptq import quantize
 
@@ -138,7 +137,7 @@ class Allocate(AllocationOptions, Stage):
 
         def measure(rules: tuple[Override, ...]) -> Accuracy:
             options = replace(quantization, overrides=rules)
-            quantized = quantize(model, calibration, options, seed=seed)
+            quantized = quantize(model, calibration, options, seed=seed, selection=selection)
             hits = predictions(quantized.predict(selection.inputs)) == selection.labels
             return Accuracy(100.0 * float(hits.mean()), len(hits), "selection")
 

@@ -14,11 +14,7 @@ from edgesmith.pipeline.stage import Stage, StageContext
 from edgesmith.prune.options import FORMATS, PruneOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgesmith.pipeline.spec import Spec
-
-_STATE = ".edgesmith"
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,10 @@ class Prune(PruneOptions, Stage):
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.target_facts import get_target
         from edgesmith.pipeline.torch_model import load_model
+        from edgesmith.pipeline.unfinished import STATE, unfinished_folder
         from edgesmith.prune.costs import costs_on, quick
         from edgesmith.prune.driver import Pruner, Task
-        from edgesmith.prune.masks import gain_statement
+        from edgesmith.prune.gain import gain_statement
         from edgesmith.prune.stored import save_pruned
         from edgesmith.targets.cost import Metric
 
@@ -72,7 +69,7 @@ class Prune(PruneOptions, Stage):
         shape = tuple(train.inputs.shape[1:])
         described = [get_target(name).describe() for name in spec.targets]
         formats = quick(spec.parameters("quantize"))
-        kept = spec.folder / _STATE / "costs"
+        kept = spec.folder / STATE / "costs"
         costs = costs_on(target, kept, shape, Metric(self.metric), formats)
         task = Task(
             load_model(spec, context.inputs["load"]),
@@ -82,7 +79,7 @@ class Prune(PruneOptions, Stage):
             target.name,
             math.lcm(*(each.channel_divisor for each in (target.describe(), *described))),
         )
-        unfinished = self._unfinished(context)
+        unfinished = unfinished_folder(self, context)
         pruner = Pruner(
             task, self, seed=context.seed, progress=context.progress, checkpoint=unfinished
         )
@@ -94,19 +91,3 @@ class Prune(PruneOptions, Stage):
         context.log.info(
             "%.0f -> %.0f %s", result.before.value, result.after.value, result.before.unit
         )
-
-    def _unfinished(self, context: StageContext) -> Path:
-        """Where an interrupted run goes on: a folder of this stage's own inputs and parameters."""
-        import hashlib
-
-        from edgesmith.pipeline.jsonvalue import to_data
-        from edgesmith.pipeline.spec import canonical_json
-
-        parts = [
-            to_data(self),
-            context.seed,
-            self.key_parts(context.spec, None),
-            {name: context.records[name].digest for name in ("load", "data")},
-        ]
-        digest = hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
-        return context.spec.folder / _STATE / "unfinished" / f"prune-{digest}"

@@ -1,7 +1,8 @@
-"""`quantize`: the trained model becomes integers (post-training quantization).
+"""`quantize`: the trained model becomes integers, after training or (`qat`) with some more of it.
 
 Its parameters are `PTQOptions`. Output: the integers as scored (`searched.npz`,
-`searched.json`) and what rebuilding the fake-quantized module needs.
+`searched.json`), what rebuilding the fake-quantized module needs, and with `qat` what
+training did (`qat.json`).
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from edgesmith.pipeline.allocated import with_allocated_formats, with_allocation
-from edgesmith.pipeline.pruned import with_pruning
+from edgesmith.pipeline.pruned import PRUNE, with_pruning
 from edgesmith.pipeline.stage import Refusal, Stage, StageContext
+from edgesmith.quantize.engines.options import OWN
 from edgesmith.quantize.options import PTQOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import nn
+
     from edgesmith.pipeline.spec import Spec
+    from edgesmith.quantize.ptq import QuantizedModel
+    from edgesmith.quantize.qat.options import QAT
     from edgesmith.targets.base import TargetDescription
 
 
 @dataclass(frozen=True)
 class Quantize(PTQOptions, Stage):
-    """Post-training quantization with Brevitas."""
+    """Post-training quantization with Brevitas, then quantization-aware training if asked for."""
 
     name: ClassVar[str] = "quantize"
 
@@ -32,7 +40,9 @@ class Quantize(PTQOptions, Stage):
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         from edgesmith.pipeline.versions import installed
 
-        return installed("torch", "brevitas", "numpy")
+        # An engine is named as its package.
+        engine = () if self.engine == OWN else (self.engine, "torchao")
+        return installed("torch", "brevitas", "numpy", *engine)
 
     def refusals(self, description: TargetDescription) -> Iterator[Refusal]:
         from edgesmith.quantize.target_formats import refusals
@@ -46,14 +56,63 @@ class Quantize(PTQOptions, Stage):
         from edgesmith.quantize.ptq import quantize
 
         model = model_to_quantize(context)
-        calibration = read_split(context.inputs["data"], "calibration")
+        tuned = self.neural_compressor is not None and self.neural_compressor.tune is not None
+        selection = read_split(context.inputs["data"], "selection") if tuned else None
         quantized = quantize(
             model,
-            calibration.inputs,
+            self._calibration(context),
             with_allocated_formats(self, context),
             seed=context.seed,
             progress=context.progress,
             targets=[get_target(name).describe() for name in context.spec.targets],
+            selection=selection,
         )
+        if self.qat is not None:
+            quantized = self._trained(quantized, model, self.qat, context)
         quantized.save(context.folder)
         context.log.info("quantized %d tensors", len(quantized.searched().tensors))
+        for line in quantized.engine.summary() if quantized.engine is not None else ():
+            context.log.info("%s", line)
+
+    def _calibration(self, context: StageContext) -> npt.NDArray[np.float32]:
+        """The inputs; none of them, but with their shape, in data-free mode."""
+        import numpy as np
+
+        from edgesmith.pipeline.spec import TorchModel
+        from edgesmith.pipeline.splits import read_split
+
+        if self.data_free is None:
+            return read_split(context.inputs["data"], "calibration").inputs
+        assert isinstance(context.spec.model, TorchModel)
+        return np.empty((0, *context.spec.model.input_shape), np.float32)
+
+    def _trained(
+        self, start: QuantizedModel, model: nn.Module, options: QAT, context: StageContext
+    ) -> QuantizedModel:
+        """After quantization-aware training, which goes on where an interrupted run ended."""
+        import shutil
+
+        from edgesmith.pipeline.splits import read_split
+        from edgesmith.pipeline.unfinished import unfinished_folder
+        from edgesmith.prune.masks import load_masks
+        from edgesmith.quantize.qat.masks import folded_masks
+        from edgesmith.quantize.qat.train import Learning, train_quantized
+
+        pruned = context.inputs.get(PRUNE)
+        masks = load_masks(pruned) if pruned is not None else {}
+        unfinished = unfinished_folder(self, context)
+        data = context.inputs["data"]
+        trained = train_quantized(
+            start,
+            Learning(read_split(data, "train"), read_split(data, "selection")),
+            options,
+            seed=context.seed,
+            masks=folded_masks(model, masks, start.sample_shape),
+            progress=context.progress,
+            checkpoint=unfinished / "training.pt",
+        )
+        trained.result.save(context.folder)
+        for line in trained.result.summary():
+            context.log.info("%s", line)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        return trained.quantized

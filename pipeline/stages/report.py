@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from edgesmith.pipeline.allocated import with_allocation
 from edgesmith.pipeline.pruned import with_pruning
 from edgesmith.pipeline.stage import Stage, StageContext
 
@@ -26,7 +27,8 @@ class Report(Stage):
         stages = ("data", "build", "run", "measure")
         if spec.model.kind == "file":
             return stages
-        return with_pruning(spec, "load", "score", "export", *stages)
+        made = with_allocation(spec, "load", "quantize", "score", "export", *stages)
+        return with_pruning(spec, *made)
 
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         from edgesmith.pipeline.jsonvalue import to_json

@@ -1,7 +1,8 @@
 """`run`: the artifact, and the reference executor on the same graph, over the test split.
 
 Every operator is compared with the reference on the inputs that the artifact saw; one
-that is beyond the target's budget stops the deployment.
+that is beyond the target's budget stops the deployment. An exported file with 8-bit floats
+is compared as a whole: its outputs, and the bit patterns of its quantized tensors.
 
 Output: `outputs.npz` ("deployed" and "reference": codes of the first graph output) and
 `trace-deployed.npz`, `trace-reference.npz` (codes of every tensor, first test samples).
@@ -66,7 +67,11 @@ class Run(Stage):
     def run(self, context: StageContext) -> None:
         from edgesmith.pipeline.arrays import save_arrays
         from edgesmith.pipeline.target_facts import get_target, products_in
-        from edgesmith.targets.graph.agreement import require_agreement, require_same_outputs
+        from edgesmith.targets.graph.agreement import (
+            require_agreement,
+            require_same_codes,
+            require_same_outputs,
+        )
 
         target = get_target(context.target)
         products = products_in(context.inputs["build"])
@@ -83,11 +88,14 @@ class Run(Stage):
         few = [codes[: self.trace_samples]]
         shown = target.run(products, few, trace=True)
         save_arrays(context.folder / "trace-deployed.npz", shown)
+        computed = target.reference(products, few, trace=True)
+        save_arrays(context.folder / "trace-reference.npz", computed)
         if target.deploys_exported:
             require_same_outputs(both["deployed"], both["reference"], target.name)
+            shares = require_same_codes(graph, shown, computed, target.describe())
+            most = 100 * max(shares.values(), default=0.0)
+            context.log.info("at most %.3g %% of a tensor's codes differ", most)
         else:
             found = require_agreement(graph, shown, target.describe())
             worst = max((each.max_lsb for each in found), default=0)
             context.log.info("%d operators within %d LSB of the reference", len(found), worst)
-        computed = target.reference(products, few, trace=True)
-        save_arrays(context.folder / "trace-reference.npz", computed)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _MOMENTUM = 0.9
 _CLIP = 1.0  # norm of the gradient
 _EVALUATED_TOGETHER = 256
+_COLLAPSED = 0.5  # share of the best accuracy below which an epoch ends the training
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Tuned:
 
     Args:
         before, accuracy: percent of the selection split, before and of the best epoch.
-        diverged: the loss became infinite or NaN; the best epoch before that was kept.
+        diverged: the loss became infinite or NaN, or accuracy fell below half of the best; the
+            best epoch before that was kept.
     """
 
     before: float
@@ -158,6 +160,7 @@ class Trainer:
 
     def _judge(self, state: _State, selection: Split) -> None:
         found = accuracy(self._student, selection)
+        state.diverged = found < _COLLAPSED * state.best_accuracy
         state.since_best += 1
         if found > state.best_accuracy:
             state.best_accuracy, state.since_best = found, 0

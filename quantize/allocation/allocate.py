@@ -14,12 +14,13 @@ from edgesmith.pipeline.values import Policy
 from edgesmith.quantize.allocation.bisection import Bisection, bisect
 from edgesmith.quantize.allocation.build import policy_of, problem_of, rules_of, uniform
 from edgesmith.quantize.allocation.costs import WEIGHT_BYTES
-from edgesmith.quantize.allocation.figure import Accuracy, Figure, figure
+from edgesmith.quantize.allocation.figure import figure
 from edgesmith.quantize.allocation.front import Front, front, undominated
 from edgesmith.quantize.allocation.milp import solve
 from edgesmith.quantize.allocation.options import AllocationOptions
 from edgesmith.quantize.allocation.problem import Choice, Problem, Solution
 from edgesmith.quantize.allocation.target_costs import TargetCosts
+from edgesmith.quantize.allocation.values import Accuracy, Figure
 from edgesmith.quantize.options import Override
 from edgesmith.quantize.sensitivity.measure import measure
 from edgesmith.quantize.sensitivity.subject import Subject
@@ -95,21 +96,40 @@ def allocate(
         search.require()
         chosen = search.chosen
     if options.measure_front:
-        for each in shown.track(points.solutions, "accuracy of the front"):
-            known.percent(each)
+        # The cheapest come first, so that positions among the allowed are those of the front.
+        spread = spread_over(len(points.solutions), options.measure_front, chosen)
+        for at in shown.track(spread, "accuracy of the front"):
+            known.percent(points.solutions[at])
     solution = allowed.solutions[chosen]
+    drawn = _figure(subject, problem, points, known, chosen)
+    drawn = replace(drawn, budget=budget, method=options.sensitivity.method)
+    if costs is not None:
+        kinds = {str(costs.metric): costs.kind}
+        drawn = replace(drawn, kinds=kinds, costs_of=costs.target)
     return Allocation(
         sensitivities,
         costs,
         problem,
         budget,
         points,
-        _figure(subject, problem, points, known, chosen),
+        drawn,
         solution,
         policy_of(subject, solution.choices),
         rules_of(subject, solution.choices),
         search,
     )
+
+
+def spread_over(points: int, wanted: int | bool, always: int) -> tuple[int, ...]:
+    """Positions of a front to measure: its ends, `always`, and others between them evenly.
+
+    Args:
+        wanted: how many, about; True for all of them.
+    """
+    if wanted is True or wanted >= points:
+        return tuple(range(points))
+    even = np.linspace(0, points - 1, max(int(wanted), 1)).round().astype(int)
+    return tuple(sorted({always, *even.tolist()}))
 
 
 def resolved_budget(

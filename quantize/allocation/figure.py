@@ -3,60 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from edgesmith.quantize.allocation.build import policy_of
 from edgesmith.quantize.allocation.front import Front
 from edgesmith.quantize.allocation.problem import Choice, Problem, Solution
+from edgesmith.quantize.allocation.values import Accuracy, Figure, Point
 from edgesmith.quantize.sensitivity.subject import Subject
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Percent of correct predictions of the quantized module, measured."""
-
-    percent: float
-    samples: int
-    split: str
-
-
-@dataclass(frozen=True)
-class Point:
-    """One policy.
-
-    Args:
-        label: `uniform int8`, or its number in the front.
-        loss: predicted rise of the loss.
-        costs: total per resource.
-        weight_bits: layer -> bits per weight.
-        activation_bits: group -> bits; empty where there was one activation format.
-        accuracy: None where it was not measured.
-    """
-
-    label: str
-    loss: float
-    costs: dict[str, float]
-    weight_bits: dict[str, int]
-    activation_bits: dict[str, int]
-    accuracy: Accuracy | None = None
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A front and the uniform policies beside it.
-
-    Args:
-        resource: what the front trades for loss.
-        units: of every resource.
-        chosen: label of the policy that the run goes on with; empty where none is.
-    """
-
-    resource: str
-    units: dict[str, str]
-    loss_unit: str
-    front: tuple[Point, ...]
-    uniform: tuple[Point, ...]
-    chosen: str = ""
 
 
 def figure(

@@ -33,7 +33,9 @@ class AllocationOptions:
         least_accuracy_percent: the cheapest point within the budget that has this accuracy,
             measured, is chosen; None chooses by predicted loss alone.
         measurements: of accuracy, at most.
-        measure_front: measure the accuracy of every point of the front, for the report.
+        measure_front: measure the accuracy of so many points spread over the front, or with true
+            of every one, for the report; the chosen and the uniform ones are among them.
+        show: resources that the report draws the front over as well.
         seconds: per point, for the solver.
     """
 
@@ -45,14 +47,16 @@ class AllocationOptions:
     points: Annotated[int, Field(ge=2)] | None = 20
     least_accuracy_percent: Annotated[float, Field(ge=0, le=100)] | None = None
     measurements: Annotated[int, Field(ge=1)] = 12
-    measure_front: bool = False
+    measure_front: Annotated[int, Field(ge=1)] | bool = False
+    show: tuple[Resource, ...] = ()
     seconds: Positive = 20.0
     sensitivity: SensitivityOptions = field(default_factory=SensitivityOptions)
 
     @property
     def metric(self) -> str | None:
         """The target's own cost that a budget or the front is in; None where none is."""
-        named: tuple[str | None, ...] = (self.resource, *self.budget, *self.budget_share)
+        limited: tuple[str, ...] = (*self.budget, *self.budget_share)
+        named: tuple[str | None, ...] = (self.resource, *limited, *self.show)
         return next((name for name in named if name in _OF_TARGET), None)
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from edgesmith.pipeline.errors import AllocationError
 from edgesmith.pipeline.lowering import read_model
 from edgesmith.pipeline.values import Kind
+from edgesmith.quantize.engines.options import OWN
 from edgesmith.quantize.export import export_qdq
 from edgesmith.quantize.network import INPUT, Step
 from edgesmith.quantize.options import PTQOptions
@@ -102,7 +103,16 @@ def target_costs(
             f"{metric} of a model is not the sum of its layers'",
             fix=f"allocate by {', '.join(ADDITIVE)}, or by weight-bytes",
         )
-    plain = replace(options, ranges="min-max", learned_rounding=None, bias_correction=False)
+    plain = replace(
+        options,
+        ranges="min-max",
+        learned_rounding=None,
+        gptq=None,
+        smooth_quant=None,
+        bias_correction=False,
+        engine=OWN,
+        neural_compressor=None,
+    )
     graphs: dict[tuple[str, str], Graph] = {}
     steps: tuple[Step, ...] = ()
     for weight, activation in itertools.product(weights, activations):

@@ -1,7 +1,7 @@
 """What sensitivity is measured on: the very float network that post-training quantization rounds.
 
 The steps before rounding are those of `ptq.quantize`, with its own functions: fold, place,
-equalize, find activation ranges, find weight scales. Where rounding is learned, it is called.
+even out, find activation ranges, find weight scales. Where rounding is learned, it is called.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edgesmith.pipeline.errors import EmptySplitError
 from edgesmith.quantize.affine import Affine
-from edgesmith.quantize.equalize import equalize
+from edgesmith.quantize.algorithms import CHECK_SAMPLES, even_out
 from edgesmith.quantize.groups import prepare
 from edgesmith.quantize.network import Network, with_steps
 from edgesmith.quantize.options import PTQOptions
@@ -29,8 +29,6 @@ from edgesmith.quantize.weights import find_scales
 FloatArray = npt.NDArray[np.float32]
 Weights = dict[str, Tensor]
 """Layer -> a tensor of its weight's shape [O, ...]."""
-
-_CHECK_SAMPLES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +60,7 @@ class Subject:
 
         Learned rounding takes as long as it does there. Bias correction is not in it.
         """
-        if self.options.learned_rounding is not None:
+        if self.options.learned_rounding is not None or self.options.gptq is not None:
             return self._learned(weight_format)
         placement = _placement(self.network, self.options, weights=weight_format)
         found: Weights = {}
@@ -117,11 +115,10 @@ def subject_of(
         raise EmptySplitError(
             "the calibration data has no samples", fix="give at least one; a few hundred is usual"
         )
-    network = prepare(model, samples[:_CHECK_SAMPLES])
+    network = prepare(model, samples[:CHECK_SAMPLES])
     placement = _placement(network, options)
     network = with_steps(network, placement.steps)
-    if options.equalize:
-        equalize(network, samples[:_CHECK_SAMPLES])
+    even_out(network, samples, options)
     ranges = _ranges(network, placement, samples, options)
     return Subject(model, seed, network, samples, options, placement, ranges)
 

@@ -2,7 +2,8 @@
 
 Two plans are offered. `speed` takes all the scratch that makes kernels fast; `memory` takes the
 smallest arena that scratch limits reach. Where a RAM limit is given, `speed` is left for `memory`
-and that for execution in bands of rows as soon as it does not fit.
+and that for execution in bands of rows as soon as it does not fit. Weights with zeros are
+expanded in what RAM the plan leaves.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from enum import StrEnum
 
 from edgesmith.pipeline.errors import DoesNotFitError
 from edgesmith.targets.c.assemble import assemble
+from edgesmith.targets.c.expansion import with_expansions
 from edgesmith.targets.c.generator import Library, generate
 from edgesmith.targets.c.lowerings.base import Site
 from edgesmith.targets.c.memory.budget import plan_bands
@@ -20,6 +22,7 @@ from edgesmith.targets.c.memory.explain import explain
 from edgesmith.targets.c.memory.solve import plan_memory
 from edgesmith.targets.c.prepare import prepared
 from edgesmith.targets.c.program import KernelSet, MemoryPlan, Program, View
+from edgesmith.targets.c.zeros import Zeros
 from edgesmith.targets.graph.ir import Graph
 
 SCRATCH_LIMITS = (None, 4096, 2048, 1024, 512, 256, 0)
@@ -66,6 +69,7 @@ class CompileOptions:
         prefix: what every public C name starts with.
         plan: what to save first.
         ram_bytes: what the arena may take; None sets no limit.
+        zeros: which weights lie in flash without their zeros.
         compiler: the command that compiles for the core, as the library's README shows it.
     """
 
@@ -73,6 +77,7 @@ class CompileOptions:
     prefix: str = "model"
     plan: PlanKind = PlanKind.SPEED
     ram_bytes: int | None = None
+    zeros: Zeros = Zeros.AUTO
     compiler: str = "cc"
 
 
@@ -106,15 +111,18 @@ def compile_graph(graph: Graph, options: CompileOptions) -> Compiled:
         SpecError: the prefix is no C identifier.
     """
     chosen = _schedule(prepared(graph), options)
+    program, memory = with_expansions(
+        chosen.graph, chosen.program, chosen.memory, options.zeros, options.ram_bytes
+    )
     library = generate(
         chosen.graph,
-        chosen.program,
-        chosen.memory,
+        program,
+        memory,
         prefix=options.prefix,
         kernels=options.kernels.value,
         compiler=options.compiler,
     )
-    return Compiled(chosen.graph, chosen.program, chosen.memory, library, chosen.kind)
+    return Compiled(chosen.graph, program, memory, library, chosen.kind)
 
 
 def _schedule(graph: Graph, options: CompileOptions) -> _Scheduled:

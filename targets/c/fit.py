@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgesmith.pipeline.errors import DoesNotFitError
 from edgesmith.targets.c.compiler import Compiled
 from edgesmith.targets.c.formats import C_OPS
+from edgesmith.targets.c.lowerings import sparse
 from edgesmith.targets.c.program import Role
 from edgesmith.targets.c.text import arrays_in, shown
 from edgesmith.targets.graph.ir import DType, Graph, Op
@@ -38,7 +39,8 @@ def layer_weights(compiled: Compiled) -> tuple[LayerWeights, ...]:
             if array.role is Role.WEIGHTS and content not in seen:
                 seen.add(content)
                 total += len(content)
-        saved = _int4_saves(graph, ops.get(call.name)) if total else 0
+        plain = call.expanded is None and call.function != sparse.FUNCTION
+        saved = _int4_saves(graph, ops.get(call.name)) if total and plain else 0
         found.append(LayerWeights(call.name, total, saved))
     return tuple(found)
 

@@ -17,7 +17,7 @@ import jinja2
 
 from edgesmith.pipeline.errors import SpecError
 from edgesmith.targets.c import text
-from edgesmith.targets.c.memory.lifetimes import scratch_name
+from edgesmith.targets.c.memory.lifetimes import expanded_name, scratch_name
 from edgesmith.targets.c.program import Array, Call, Program, Role
 
 if TYPE_CHECKING:
@@ -71,6 +71,17 @@ class _Layer:
     arguments: str
     operands: tuple[str, ...]
     traced: tuple[tuple[int, int, int], ...]
+    expansion: _Expansion | None = None
+
+
+@dataclass(frozen=True)
+class _Expansion:
+    """What runs before a call, as the templates show it."""
+
+    function: str
+    type_name: str
+    arguments: str
+    where: str
 
 
 def generate(
@@ -166,6 +177,7 @@ class _Printer:
     def _context(self, sources: dict[str, str], headers: dict[str, str]) -> dict[str, object]:
         calls = self.program.calls
         functions = {call.function for call in calls}
+        functions |= {call.expanded.function for call in calls if call.expanded is not None}
         declaring = [name for name in sorted(headers) if _declares(headers[name], functions)]
         return {
             "title": text.comment(self.graph.name) or self.prefix,
@@ -263,16 +275,34 @@ class _Printer:
                 traced.append((index, self._offset(name), self.graph[name].bytes))
                 index += 1
             label = f"{number:03d}"
+            names = dict(self.symbols)
+            if call.expanded is not None:
+                names[id(call.expanded)] = self._at(self.plan.offsets[expanded_name(call)])
             yield _Layer(
                 label,
                 call.kind,
                 text.comment(call.name),
                 self._own(call.function),
                 self._own(call.arguments.type_name),
-                text.initializer(call.arguments, self.symbols, ""),
+                text.initializer(call.arguments, names, ""),
                 tuple(self._operands(call, label)),
                 tuple(traced),
+                self._expansion(call, names),
             )
+
+    def _expansion(self, call: Call, names: dict[int, str]) -> _Expansion | None:
+        expanded = call.expanded
+        if expanded is None:
+            return None
+        return _Expansion(
+            self._own(expanded.function),
+            self._own(expanded.arguments.type_name),
+            text.initializer(expanded.arguments, names, ""),
+            names[id(expanded)],
+        )
+
+    def _at(self, offset: int) -> str:
+        return f"(void *)({self.prefix}_arena + {offset})"
 
     def _operands(self, call: Call, label: str) -> Iterator[str]:
         yield f"&{self.prefix}_arguments_{label}"
@@ -285,8 +315,7 @@ class _Printer:
         addresses = [self._offset(name) for name in call.writes]
         if call.scratch_bytes:
             addresses.append(self.plan.offsets[scratch_name(call)])
-        for address in addresses:
-            yield f"(void *)({self.prefix}_arena + {address})"
+        yield from map(self._at, addresses)
 
 
 def _declares(header: str, functions: set[str]) -> bool:

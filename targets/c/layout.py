@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 
-from edgesmith.targets.c.program import Array, Struct, Value
+from edgesmith.targets.c.program import Array, Expanded, Struct, Value
 
 _STRUCT = re.compile(r"typedef struct \{(.*?)\} (\w+);", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -80,7 +80,7 @@ class Layout:
 
     pointer_bytes: int
     blob: bytearray = field(default_factory=bytearray)
-    pointers: list[tuple[int, Array]] = field(default_factory=list)
+    pointers: list[tuple[int, Array | Expanded]] = field(default_factory=list)
 
     def write(self, value: Struct) -> None:
         """Append a struct.
@@ -120,11 +120,9 @@ class Layout:
 
     def _write_field(self, entry: Field, content: Value) -> None:
         integer = _INTEGER.fullmatch(entry.type_name)
-        if isinstance(content, Array):
-            if not entry.pointer or entry.type_name not in (
-                f"{content.data.dtype.name}_t",
-                "void",
-            ):
+        if isinstance(content, Array | Expanded):
+            read = content.array if isinstance(content, Expanded) else content
+            if not entry.pointer or entry.type_name not in (f"{read.data.dtype.name}_t", "void"):
                 raise LayoutError(f"field {entry.name!r} points to {entry.type_name}")
             self.pointers.append((len(self.blob), content))
             self.blob += bytes(self.pointer_bytes)

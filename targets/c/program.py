@@ -55,7 +55,27 @@ class Struct:
     fields: tuple[tuple[str, Value], ...]
 
 
-Value = int | Array | Struct | Sequence[int] | Sequence["Struct"]
+@dataclass(frozen=True, eq=False)
+class Expanded:
+    """An array that lies in flash without its zeros and is made again before the kernel runs.
+
+    The generated C is `function(&arguments, where)` right before the kernel's; the kernel's
+    arguments point to `where` in the arena.
+
+    Args:
+        array: what the kernel reads; in flash are the arrays of `arguments` instead.
+        bytes: what `function` writes: the array, filled up.
+        source: the file that defines `function`, relative to `kernels/`.
+    """
+
+    array: Array
+    bytes: int
+    function: str
+    source: str
+    arguments: Struct
+
+
+Value = int | Array | Expanded | Struct | Sequence[int] | Sequence["Struct"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +118,12 @@ class Call:
     scratch_bytes: int = 0
     overlaps: Mapping[str, Overlap] = field(default_factory=dict)
     macs: int = 0
+
+    @property
+    def expanded(self) -> Expanded | None:
+        """What is expanded before the call: one of its arguments, if any."""
+        values = (value for _, value in self.arguments.fields)
+        return next((value for value in values if isinstance(value, Expanded)), None)
 
 
 @dataclass(frozen=True)
@@ -147,7 +173,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a storage (or a call's scratch) lies, and from which to which call it is in use.
+    """Where a storage (or what a call alone uses) lies, and from which to which call it is in use.
 
     `first` -1 means from the start (inputs); `last` is inclusive, `len(calls)` for outputs.
     """
@@ -163,7 +189,8 @@ class Placement:
 class MemoryPlan:
     """The arena.
 
-    `offsets` has every storage by its name and every scratch by its call's name and more;
+    `offsets` has every storage by its name, and scratch and expanded weights by their call's
+    name and more;
     `timeline` is the same with lifetimes, for reports; `optimal` says that no plan under
     these constraints is smaller.
     """

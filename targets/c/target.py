@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +22,7 @@ from edgesmith.targets.c.compiler import Compiled, CompileOptions, PlanKind, com
 from edgesmith.targets.c.formats import C_OPS
 from edgesmith.targets.c.program import KernelSet
 from edgesmith.targets.c.text import checked_prefix
+from edgesmith.targets.c.zeros import Zeros
 from edgesmith.targets.graph.graph_file import read_graph, write_graph
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class CTargetOptions:
         ram: bytes that inputs, outputs and activations may take: the arena, nothing else.
         flash: bytes that the whole image may take.
         plan: what to save first: speed, memory, or memory in bands.
+        zeros: whether weights lie in flash without their zeros: where that saves bytes and
+            takes no more arena, never, or wherever it saves bytes.
         prefix: what every public C name starts with.
         vectors: how many test vectors `PREFIX_vectors.h` has; none without.
     """
@@ -49,6 +53,7 @@ class CTargetOptions:
     ram: int | None = None
     flash: int | None = None
     plan: PlanKind = PlanKind.SPEED
+    zeros: Zeros = Zeros.AUTO
     prefix: str = "model"
     vectors: int = 0
 
@@ -76,8 +81,10 @@ _NUMBERS = {"ram": "bytes", "flash": "bytes", "vectors": "a count"}
 _MOST_VECTORS = 1000
 _SHOWN_OPTIONS = (
     "ram=BYTES, flash=BYTES, "
-    f"plan={'|'.join(kind.value for kind in PlanKind)}, prefix=NAME, vectors=COUNT"
+    f"plan={'|'.join(kind.value for kind in PlanKind)}, "
+    f"zeros={'|'.join(each.value for each in Zeros)}, prefix=NAME, vectors=COUNT"
 )
+_CHOICES: Mapping[str, type[StrEnum]] = {"plan": PlanKind, "zeros": Zeros}
 
 
 def _value(target: str, name: str, text: str) -> object:
@@ -93,13 +100,14 @@ def _value(target: str, name: str, text: str) -> object:
                 fix=f"give at most {_MOST_VECTORS:,}; they are C text, computed when building",
             )
         return int(text)
-    if name == "plan":
-        if text not in list(PlanKind):
+    if name in _CHOICES:
+        choices = [each.value for each in _CHOICES[name]]
+        if text not in choices:
             raise SpecError(
-                f"option 'plan' of target {target!r} is {text!r}",
-                fix=f"choose of {listed([kind.value for kind in PlanKind])}",
+                f"option {name!r} of target {target!r} is {text!r}",
+                fix=f"choose of {listed(choices)}",
             )
-        return PlanKind(text)
+        return _CHOICES[name](text)
     return checked_prefix(text) if name == "prefix" else text
 
 
@@ -148,6 +156,7 @@ class CTarget(Target):
             explicit_padding=True,
             channel_divisor=4,
             flash_bytes=self.options.flash,
+            omits_zeros=self.options.zeros is not Zeros.STORE,
         )
 
     def interface(self) -> str | None:
@@ -163,6 +172,7 @@ class CTarget(Target):
             self.kernels,
             prefix=given.prefix,
             plan=given.plan,
+            zeros=given.zeros,
             ram_bytes=self.arena_limit(),
             compiler=self.compiler,
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from edgesmith.pipeline.errors import SpecError
-from edgesmith.targets.c.program import Array, Data, Struct, Value
+from edgesmith.targets.c.program import Array, Data, Expanded, Struct, Value
 
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,40}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:/\[\]-]")
@@ -102,8 +102,8 @@ def literal(value: int) -> str:
 
 
 def initializer(value: Value, names: Mapping[int, str], indent: str = "    ") -> str:
-    """The C initializer of a value; `names` maps id(array) to its symbol."""
-    if isinstance(value, Array):
+    """The C initializer of a value; `names` maps id(array) to its symbol or address."""
+    if isinstance(value, Array | Expanded):
         return names[id(value)]
     if isinstance(value, Struct):
         inner = f"{indent}    "
@@ -118,9 +118,11 @@ def initializer(value: Value, names: Mapping[int, str], indent: str = "    ") ->
 
 
 def arrays_in(value: Value) -> Iterator[Array]:
-    """Every array that a value refers to, in the order of fields."""
+    """Every array in flash that a value refers to, in the order of fields."""
     if isinstance(value, Array):
         yield value
+    elif isinstance(value, Expanded):
+        yield from arrays_in(value.arguments)
     elif isinstance(value, Struct):
         for _, field in value.fields:
             yield from arrays_in(field)

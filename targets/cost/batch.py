@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edgesmith.targets.c.generator import Library, generate
-from edgesmith.targets.c.memory.lifetimes import scratch_name
+from edgesmith.targets.c.memory.lifetimes import of_call
 from edgesmith.targets.c.program import (
     Array,
     Call,
@@ -130,10 +130,14 @@ def _graph(program: Program) -> Graph:
 
 
 def _plan(program: Program) -> MemoryPlan:
-    """Input, output, and behind them the scratch of whichever layer runs."""
+    """Input, output, and behind them what whichever layer runs uses alone."""
     output = _aligned(program.storages[INPUT].bytes)
-    scratch = output + _aligned(program.storages[OUTPUT].bytes)
-    largest = max(call.scratch_bytes for call in program.calls)
-    offsets = {INPUT: 0, OUTPUT: output}
-    offsets |= {scratch_name(call): scratch for call in program.calls}
-    return MemoryPlan(scratch + largest, offsets, (), optimal=False, lower_bound=0)
+    behind = output + _aligned(program.storages[OUTPUT].bytes)
+    offsets, arena = {INPUT: 0, OUTPUT: output}, behind
+    for call in program.calls:
+        end = behind
+        for name, size in of_call(call).items():
+            offsets[name] = end
+            end += _aligned(size)
+        arena = max(arena, end)
+    return MemoryPlan(arena, offsets, (), optimal=False, lower_bound=0)

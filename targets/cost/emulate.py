@@ -42,7 +42,7 @@ OPTIONS = FirmwareOptions(trace=False)
 OVERHEAD = "overhead"
 """The key of the record of what an image and an inference cost beside their layers."""
 
-_LAYER_SYMBOL = re.compile(r"model_(?:layer|arguments)_(\d+)")
+_LAYER_SYMBOL = re.compile(r"model_(?:layer|arguments|expansion)_(\d+)")
 _INCLUDE = re.compile(rb'^#include "([^"]+)"', re.MULTILINE)
 _OWN_HEADERS = {f"{OPTIONS.prefix}.h", f"{OPTIONS.prefix}_data.h"}
 _CALL_BYTES = 4  # of the branch to a layer in model_invoke
@@ -152,7 +152,9 @@ class Bench:
         """The flash of a kernel alone: what linking it, and nothing else, keeps."""
         objects = [f"{FIRMWARE}/{Path(source).stem}.o" for source in layer.call.sources]
         function = f"{OPTIONS.prefix}_{layer.call.function}"
-        entry = ("-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{function}")
+        entry = ["-nostartfiles", "-Wl,--gc-sections", f"-Wl,-e,{function}"]
+        if layer.call.expanded is not None:
+            entry.append(f"-Wl,-u,{OPTIONS.prefix}_{layer.call.expanded.function}")
         script = ("-T", f"{FIRMWARE}/link.ld")
         elf = f"{FIRMWARE}/kernel.elf"
         flags = self.core.compile_flags()

@@ -3,7 +3,8 @@
 The key is made from the lowered call, so it distinguishes exactly the variants that lowerings
 choose. Integers that only enter arithmetic (multipliers, zero points, clamps) are reduced to
 what a kernel may branch on: recalibrated layers share an entry. A field that no rule names is
-in the key as it stands, which costs entries but never gives a wrong one.
+in the key as it stands, which costs entries but never gives a wrong one. So are weights that
+are kept without their zeros: how long they take depends on where those are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from edgesmith.pipeline.spec import canonical_json
 from edgesmith.targets.c.memory.lifetimes import span
-from edgesmith.targets.c.program import Array, Call, Program, Role, Struct, Value
+from edgesmith.targets.c.program import Array, Call, Expanded, Program, Role, Struct, Value
 from edgesmith.targets.c.text import arrays_in
 
 _INCLUDE = re.compile(r'^#include "(es_\w+\.h)"', re.MULTILINE)
@@ -65,6 +66,7 @@ _BY_STRUCT: Mapping[str, Mapping[str, str]] = {
     "es_mean_args": {"offset": "nothing"},
     "es_pad_args": {"value": "nothing"},
     "es_layer_norm_args": {"epsilon": "magnitude"},
+    "es_sparse_s8_args": {"stored": "content"},
     "es_softmax_s8_args": {"entries": "coarse", "table": "coarse"},
     "es_softmax_s16_args": {"exp": "nothing", "reciprocal": "nothing"},
     "es_lookup_s8_args": {"table": "nothing"},
@@ -108,9 +110,20 @@ def _described(value: Value) -> Any:
         return _array(value, "exact" if value.role is Role.TABLE else "nothing")
     if isinstance(value, Struct):
         return _struct(value)
+    if isinstance(value, Expanded):
+        return _expanded(value)
     if isinstance(value, Sequence):
         return [_described(each) for each in value]
     return int(value)
+
+
+def _expanded(expanded: Expanded) -> dict[str, Any]:
+    stored = [
+        _array(value, "content") if isinstance(value, Array) else value
+        for _, value in expanded.arguments.fields
+    ]
+    array = _array(expanded.array, "nothing")
+    return {"expanded": array, "function": expanded.function, "stored": stored}
 
 
 def _array(array: Array, rule: str) -> Any:
@@ -118,7 +131,7 @@ def _array(array: Array, rule: str) -> Any:
     found: dict[str, Any] = {"type": array.data.dtype.name, "size": size}
     if rule == "sign":  # a kernel may branch on the direction of every channel's shift
         found["signs"] = sorted({int(each >= 0) for each in np.unique(array.data)})
-    if rule == "exact":
+    if rule in ("exact", "content"):
         found["content"] = hashlib.sha256(array.data.tobytes()).hexdigest()
     return found
 
@@ -129,7 +142,7 @@ def _struct(struct: Struct) -> dict[str, Any]:
     found: dict[str, Any] = {"struct": struct.type_name}
     for name, value in struct.fields:
         rule = _rule(struct, name)
-        if rule == "exact" or isinstance(value, Struct | Sequence):
+        if rule == "exact" or isinstance(value, Expanded | Struct | Sequence):
             found[name] = _described(value)
         elif isinstance(value, Array):
             found[name] = _array(value, rule)

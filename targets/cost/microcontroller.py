@@ -4,6 +4,10 @@ A table belongs to a core: its compiler flags, timing model, the source that cou
 versions of the tools. The kernels' own text is in every layer's key, so changing one kernel
 leaves all other layers known. Board, clock and memory limits are applied on the way out.
 Without tools, what is known from any version of them still answers.
+
+`zeros=auto` depends on the weights' values, which costs must not: where it is given, costs are
+those of the same target with every weight stored. With `zeros=compress` every layer that is kept
+without its zeros is an entry of its own, for its own weights.
 """
 
 from __future__ import annotations
@@ -18,9 +22,11 @@ from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.tools import require_all
 from edgesmith.pipeline.values import Kind
 from edgesmith.targets.c.assemble import assemble
-from edgesmith.targets.c.compiler import SCRATCH_LIMITS, Compiled, PlanKind, compile_graph
+from edgesmith.targets.c.compiler import Compiled, PlanKind, compile_graph
 from edgesmith.targets.c.lowerings.base import Site
+from edgesmith.targets.c.memory.lifetimes import of_call
 from edgesmith.targets.c.vectors import random_codes
+from edgesmith.targets.c.zeros import Zeros
 from edgesmith.targets.cost.base import (
     CostError,
     ErrorSample,
@@ -42,6 +48,10 @@ from edgesmith.targets.graph.subgraph import single_op
 from edgesmith.targets.mcu.cycles import TIMINGS
 from edgesmith.targets.mcu.target import MicrocontrollerTarget
 
+LAYER_SCRATCH = 512
+"""Bytes of scratch of a layer that is asked for alone, where the plan does not save time first:
+what such plans mostly settle on."""
+
 
 class MicrocontrollerCost:
     """Costs on a Cortex-M target.
@@ -52,7 +62,7 @@ class MicrocontrollerCost:
     """
 
     def __init__(self, target: MicrocontrollerTarget, folder: Path) -> None:
-        self.target = target
+        self.target = _stored_unless_asked(target)
         self.folder = folder
         facts, tools = facts_of(target.core), tool_versions()
         newest = Table.newest(folder, facts) if "missing" in tools.values() else None
@@ -60,19 +70,22 @@ class MicrocontrollerCost:
         self._bench = Bench(target.core, self._table.folder / "objects")
 
     def layer(self, op: Op, graph: Graph) -> LayerCost:
-        """Of one operator, with the scratch that a plan of the target's kind gives it first.
+        """Of one operator, with the scratch that a plan of the target's kind gives it.
+
+        Its weights are taken as stored plainly: whether the arena has room to expand weights
+        without zeros is known for whole models only.
 
         Raises:
             TargetUnsupportedError: no kernel takes it.
             ToolMissingError, ToolFailedError: it is not known and cannot be measured.
         """
-        limit = None if self.target.options.plan is PlanKind.SPEED else SCRATCH_LIMITS[-1]
+        limit = None if self.target.options.plan is PlanKind.SPEED else LAYER_SCRATCH
         site = Site(single_op(graph, op), self.target.core.kernels, limit)
         layers = layers_of(assemble(site))
         if not layers:
             return self._free(op.name, op.kind)
         self._fill(layers)
-        return self._layer_cost(layers[0])
+        return _joined(op, [self._layer_cost(layer) for layer in layers])
 
     def edge(self, source: Tensor, wanted: Tensor) -> LayerCost:
         """Of the Quantize between two layers: `source` as one gives it, `wanted` as the other
@@ -245,7 +258,7 @@ class MicrocontrollerCost:
         record = self._record(layer.key)
         figures = self._figures(record.instructions, record.cycles)
         figures[Metric.FLASH] = _bytes(layer.constant_bytes + record.wiring_bytes)
-        figures[Metric.SCRATCH] = _bytes(layer.call.scratch_bytes)
+        figures[Metric.SCRATCH] = _bytes(sum(of_call(layer.call).values()))
         return LayerCost(layer.call.name, layer.call.kind, layer.call.function, figures)
 
     def _free(self, name: str, kind: str) -> LayerCost:
@@ -282,10 +295,21 @@ class MicrocontrollerCost:
                 "timing": timing.basis,
                 "clock": f"{self.target.preset().clock_hz} Hz",
                 "plan": compiled.kind.value,
+                "zeros": self.target.options.zeros.value,
                 **self._table.about.tools,
             },
             error=self.error,
         )
+
+
+def _stored_unless_asked(target: MicrocontrollerTarget) -> MicrocontrollerTarget:
+    """The target, with every weight stored where it would choose by their values."""
+    if target.options.zeros is not Zeros.AUTO:
+        return target
+    own = type(target)
+    options = replace(target.options, zeros=Zeros.STORE)
+    made: type[MicrocontrollerTarget] = type(own.__name__, (own,), {"options": options})
+    return made()
 
 
 def _small_graph() -> Graph:
@@ -293,6 +317,16 @@ def _small_graph() -> Graph:
     quantization = Quantization.per_tensor(1.0)
     x, y = (Tensor(name, (1, 16), DType.INT8, quantization) for name in ("x", "y"))
     return Graph("small", {"x": x, "y": y}, (ir.Relu("relu", ("x",), ("y",)),), ("x",), ("y",))
+
+
+def _joined(op: Op, parts: Sequence[LayerCost]) -> LayerCost:
+    """The cost of an operator that is computed by one call or several, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    figures = {metric: _sum(part[metric] for part in parts) for metric in parts[0].figures}
+    most = max(parts, key=lambda part: part[Metric.SCRATCH].value)
+    figures[Metric.SCRATCH] = most[Metric.SCRATCH]
+    return LayerCost(op.name, op.kind, parts[0].kernel, figures)
 
 
 def _bytes(count: int) -> Figure:

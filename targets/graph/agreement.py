@@ -106,3 +106,40 @@ def require_same_outputs(
             f" {float(np.median(difference)):.3g} at the median, of {largest:.3g} at most",
             fix="this is a defect of the runtime: check its version, and report it with the model",
         )
+
+
+def require_same_codes(
+    graph: Graph,
+    deployed: Mapping[str, npt.NDArray[Any]],
+    reference: Mapping[str, npt.NDArray[Any]],
+    description: TargetDescription,
+) -> dict[str, float]:
+    """Compare the bit patterns of 8-bit floats, where a target says how many may differ.
+
+    Args:
+        deployed, reference: tensor -> dequantized values [samples, ...]. A tensor has one scale,
+            so its values are equal where its codes are.
+
+    Returns:
+        Tensor -> share of codes that differ.
+
+    Raises:
+        KernelMismatchError: more codes of a tensor differ than the description allows.
+    """
+    budget = description.differing_codes
+    shares = {
+        name: float(np.mean(values != reference[name]))
+        for name, values in deployed.items()
+        if name in reference and graph[name].dtype.is_float8
+    }
+    if budget is None or not shares:
+        return shares
+    worst = max(shares, key=lambda name: shares[name])
+    if shares[worst] > budget:
+        raise KernelMismatchError(
+            f"{100 * shares[worst]:.3g} % of the codes of {worst!r} on {description.name!r} differ "
+            f"from the reference executor's, where {100 * budget:g} % are allowed",
+            fix="this is a defect of the runtime or its driver: check their versions, and report"
+            " it with the model",
+        )
+    return shares

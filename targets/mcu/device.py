@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgesmith.pipeline.results import ArenaSlot, Device, DeviceLayer, FlashPart
+from edgesmith.pipeline.results import ArenaSlot, Device, DeviceLayer, FlashPart, ZerosGain
 from edgesmith.pipeline.values import Kind, Measurement
 from edgesmith.targets.c.exchange import as_stored, output_types
-from edgesmith.targets.c.memory.lifetimes import UNIT_SEPARATOR, scratch_name
+from edgesmith.targets.c.memory.lifetimes import UNIT_SEPARATOR, of_call
 from edgesmith.targets.mcu.counting import InstructionCount, Profile
 from edgesmith.targets.mcu.cycles import TIMINGS, CycleEstimate, Cycles, estimate
 from edgesmith.targets.mcu.elf import FlashMap, flash_map
 from edgesmith.targets.mcu.emulator import Firmware, run
 from edgesmith.targets.mcu.histogram import disassemble, histogram
 from edgesmith.targets.mcu.toolchain import BARE_ELF, HARNESS_ELF
+from edgesmith.targets.mcu.zeros_gain import zeros_gain
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.values import BuildProducts
@@ -42,14 +43,19 @@ def examine(
     emulated = run(firmware, as_stored(graph, inputs), output_types(graph), count=True)
     assert emulated.profile is not None
     code = disassemble(folder / HARNESS_ELF, target.core)
+    compiled = target.compiled(products)
+    image = flash_map(folder / BARE_ELF, target.options.prefix)
     return _Account(
         target=target,
-        compiled=target.compiled(products),
-        image=flash_map(folder / BARE_ELF, target.options.prefix),
+        compiled=compiled,
+        image=image,
         profile=emulated.profile,
         cycles=estimate(emulated.profile, code, TIMINGS[target.core.timing]),
         mnemonics=histogram(emulated.profile.blocks(), code).by_mnemonic,
         stack_bytes=emulated.stack_bytes,
+        zeros=zeros_gain(
+            target, graph, compiled, inputs, image.flash_bytes, emulated.profile.invoke.mean
+        ),
     ).device()
 
 
@@ -64,6 +70,7 @@ class _Account:
     cycles: CycleEstimate
     mnemonics: Mapping[str, int]
     stack_bytes: int
+    zeros: ZerosGain | None
 
     def device(self) -> Device:
         board, facts = self.target.preset(), self.target.describe()
@@ -102,6 +109,7 @@ class _Account:
                 name: round(count / self.profile.samples) for name, count in self.mnemonics.items()
             },
             sources=self._sources(),
+            zeros=self.zeros,
         )
 
     def _found(
@@ -135,14 +143,14 @@ class _Account:
                 macs=call.macs,
                 instructions=layer.instructions.mean,
                 cycles=self.cycles.layers[layer.name].nominal,
-                scratch_bytes=call.scratch_bytes,
+                scratch_bytes=sum(of_call(call).values()),
             )
 
     def _slots(self) -> Iterator[ArenaSlot]:
         program = self.compiled.program
         inputs = {program.place(name)[0] for name in program.inputs}
         outputs = {program.place(name)[0] for name in program.outputs}
-        scratch = {scratch_name(call) for call in program.calls}
+        scratch = {name for call in program.calls for name in of_call(call)}
         for item in self.compiled.memory.timeline:
             role = "activation"
             if item.name in scratch:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.stats import entropy
 
 from edgesmith.pipeline.values import (
     INT4_WEIGHT,
@@ -18,8 +19,11 @@ from edgesmith.pipeline.values import (
 )
 from edgesmith.quantize.affine import Affine
 from edgesmith.quantize.fakequant import AffineQuantizer
+from edgesmith.quantize.histogram import BINS, Histogram
 from edgesmith.quantize.options import WEIGHT_FORMATS
-from edgesmith.quantize.ranges import BINS, Histogram, mse_range, percentile_range
+from edgesmith.quantize.ranges_kl import MAGNITUDES, divergence, kl_range
+from edgesmith.quantize.ranges_mse import mse_range
+from edgesmith.quantize.ranges_percentile import percentile_range
 from edgesmith.quantize.weights import bias_codes, find_scales
 from tests.quantize.nets import FloatArray
 
@@ -122,6 +126,58 @@ def test_percentile_range_against_numpy(kind: str, percentile: float) -> None:
     levels = [100 - percentile, percentile]
     assert (found >= np.percentile(values, levels, method="lower") - 1.5 * made.width).all()
     assert (found <= np.percentile(values, levels, method="higher") + 1.5 * made.width).all()
+
+
+def brute_force_divergence(counts: list[float], kept: int, levels: int) -> float:
+    """The pseudo code of Migacz's slides, bin by bin, with SciPy's entropy."""
+    reference = counts[:kept]
+    reference[-1] += sum(counts[kept:])
+    candidate = [0.0] * kept
+    for level in range(levels):
+        merged = [i for i in range(kept) if i * levels // kept == level and counts[i] > 0]
+        for i in merged:
+            candidate[i] = sum(counts[j] for j in merged) / len(merged)
+    return float(entropy(reference, candidate))
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "heavy"])
+def test_divergence_against_brute_force(kind: str) -> None:
+    counts = np.histogram(np.abs(samples(kind)), 96)[0].astype(np.float64)
+    for kept in (16, 17, 31, 64, 95, 96):
+        expected = brute_force_divergence(counts.tolist(), kept, 16)
+        assert divergence(counts, kept, 16) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["normal", "relu", "heavy", "outliers"])
+def test_kl_range_has_the_threshold_of_least_divergence(kind: str) -> None:
+    """Magnitudes are counted from the values themselves; one threshold bounds both sides."""
+    values = samples(kind)
+    low, high = kl_range(histogram(values), QFormat(4))
+    lowest, highest = float(values.min()), float(values.max())
+    top, levels = max(-lowest, highest), 8 if lowest < 0 else 16
+    counts = np.histogram(np.abs(values[values != 0]), MAGNITUDES, (0, top))[0].tolist()
+    threshold = max(-low, high)
+    kept = round(threshold / top * MAGNITUDES)
+    assert threshold == pytest.approx(kept / MAGNITUDES * top)
+    # The histogram knows values to one of its bins, so neighbouring thresholds may swap places.
+    found = min(
+        brute_force_divergence(list(map(float, counts)), bins, levels)
+        for bins in range(max(kept - 2, levels), min(kept + 2, MAGNITUDES) + 1)
+    )
+    best = min(
+        brute_force_divergence(list(map(float, counts)), bins, levels)
+        for bins in range(levels, MAGNITUDES + 1, 16)
+    )
+    assert found <= best * 1.05 + 1e-6
+    assert (low, high) == (max(lowest, -threshold, -top), min(highest, threshold)) or low == 0
+
+
+def test_kl_clips_outliers_and_leaves_wide_formats_alone() -> None:
+    made = histogram(np.append(samples("normal"), np.array([20, -8], np.float32)))
+    low, high = kl_range(made, INT8_ACTIVATION)
+    assert high < 6
+    assert low > -6
+    assert kl_range(made, INT16_ACTIVATION) == (made.low, made.high)
 
 
 def test_histograms_count_everything_once() -> None:

@@ -15,7 +15,9 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from edgesmith.reports.overview import render_overview
 from edgesmith.reports.render import render_html
+from tests.reports.compression_sample import compressed_result, entries
 from tests.reports.sample import HOSTILE, Sample, bare_result, device_result, sample_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
@@ -40,6 +42,9 @@ SAMPLES = {
     "bare": bare_result(),
     "device": device_result(),
     "device-large": device_result(Sample(layers=300, classes=100)),
+    "compressed": compressed_result(),
+    "compressed-large": compressed_result(Sample(layers=300, classes=100)),
+    "compressed-hostile": compressed_result(Sample(layers=9, classes=9, hostile=True)),
     "device-hostile": device_result(Sample(layers=9, classes=9, hostile=True)),
 }
 DEVICE_PLOTS = ["plot-arena", "plot-instructions", "plot-flash"]
@@ -65,8 +70,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports")
-    for name, result in SAMPLES.items():
-        (folder / f"{name}.html").write_text(render_html(result), encoding="utf-8")
+    pages = {name: render_html(result) for name, result in SAMPLES.items()}
+    pages["overview"] = render_overview(HOSTILE[0], entries())
+    for name, page in pages.items():
+        (folder / f"{name}.html").write_text(page, encoding="utf-8")
     return folder
 
 
@@ -122,7 +129,7 @@ def column(browser: Chrome, table: str, index: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", list(SAMPLES))
+@pytest.mark.parametrize("name", [*SAMPLES, "overview"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_renders_without_error_and_without_a_request(
     browser: Chrome, folder: Path, name: str, scheme: str
@@ -170,6 +177,38 @@ def test_every_plot_of_a_device_is_drawn(browser: Chrome, folder: Path, name: st
     assert bars >= len(device.slots)
     tiles = script(browser, "return document.querySelectorAll('#plot-flash path.surface').length")
     assert tiles > len(device.flash_parts)
+
+
+COMPRESSION_PLOTS = ["plot-pruning", "plot-front", "plot-choices", "plot-formats"]
+
+
+@pytest.mark.parametrize(
+    ("name", "plots"),
+    [
+        ("compressed", COMPRESSION_PLOTS),
+        ("compressed-hostile", COMPRESSION_PLOTS),
+        ("compressed-large", [name for name in COMPRESSION_PLOTS if name != "plot-choices"]),
+        ("overview", ["plot-targets", "plot-front", "plot-choices"]),
+    ],
+)
+def test_every_plot_of_compression_is_drawn(
+    browser: Chrome, folder: Path, name: str, plots: list[str]
+) -> None:
+    show(browser, folder, name)
+    code = """return [...document.querySelectorAll('.plot')].map(
+        plot => [plot.id, plot.querySelectorAll('.main-svg').length, plot.clientHeight])"""
+    drawn = {plot: (layers, height) for plot, layers, height in script(browser, code)}
+    assert [plot for plot in drawn if plot in plots] == plots
+    assert all(layers >= 1 and height > 150 for layers, height in drawn.values())
+
+
+def test_bars_of_formats_change_colour_with_the_theme(browser: Chrome, folder: Path) -> None:
+    code = """return getComputedStyle(
+        document.querySelector('#plot-formats .barlayer .point path')).fill"""
+    show(browser, folder, "compressed", scheme="light")
+    light = script(browser, code)
+    show(browser, folder, "compressed", scheme="dark")
+    assert script(browser, code) != light
 
 
 def test_slots_change_colour_with_the_theme(browser: Chrome, folder: Path) -> None:
@@ -314,7 +353,7 @@ def test_confusion_choices_show_one_matrix(browser: Chrome, folder: Path) -> Non
         assert shown == [str(index) == trace for index in range(3)]
 
 
-@pytest.mark.parametrize("name", ["hostile", "device-hostile"])
+@pytest.mark.parametrize("name", ["hostile", "device-hostile", "compressed-hostile"])
 def test_hostile_names_run_nothing_and_are_drawn_as_text(
     browser: Chrome, folder: Path, name: str
 ) -> None:
@@ -329,7 +368,9 @@ def test_hostile_names_run_nothing_and_are_drawn_as_text(
     assert "<img src…alert(1)>" in ticks
 
 
-@pytest.mark.parametrize("name", ["full", "large", "hostile", "device", "device-hostile"])
+@pytest.mark.parametrize(
+    "name", ["full", "large", "device", "device-hostile", "compressed-hostile", "overview"]
+)
 def test_a_narrow_screen_scrolls_down_only(browser: Chrome, folder: Path, name: str) -> None:
     metrics = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -152,7 +152,8 @@ class Window:
         )
 
 
-def _tail_struct(tail: linear.Tail) -> Struct:
+def tail_struct(tail: linear.Tail) -> Struct:
+    """The `es_tail` of an operator."""
     by = quantize_multiplier(tail.real)
     return Struct(
         "es_tail",
@@ -203,7 +204,7 @@ class _Matrix:
 
     def struct(self, type_name: str, weights: Array, **more: Value) -> Struct:
         shared: dict[str, Value] = {"window": self.window.struct()}
-        shared |= {"tail": _tail_struct(self.tail), "weights": weights}
+        shared |= {"tail": tail_struct(self.tail), "weights": weights}
         return Struct(type_name, (*shared.items(), *more.items()))
 
     def call(self, function: str, source: str, arguments: Struct, **fields: Any) -> Call:
@@ -220,7 +221,8 @@ class _Matrix:
         )
 
 
-def _matrix(op: ir.Op, site: Site, window: Window, channel_axis: int) -> _Matrix:
+def matrix_of(op: ir.Op, site: Site, window: Window, channel_axis: int) -> _Matrix:
+    """An operator's weights with its tail and bias; `channel_axis` is that of the weights."""
     reference = reference_call(op, site)
     weight, source = reference.tensor(1), reference.tensor(0)
     reference.integer_activations(0)
@@ -236,7 +238,7 @@ def _matrix(op: ir.Op, site: Site, window: Window, channel_axis: int) -> _Matrix
 
 
 def _convolution(op: ir.Op, site: Site, window: Window, groups: int = 1) -> Call:
-    matrix = _matrix(op, site, window, 0)
+    matrix = matrix_of(op, site, window, 0)
     low = matrix.bits < 8
     name = f"es_conv_{'low_' if low else ''}s{matrix.dtype.bits}"
     outputs, row = matrix.weights.shape
@@ -294,7 +296,7 @@ def depthwise_conv2d(op: ir.DepthwiseConv2D, site: Site) -> Call:
     """Depthwise convolution with any channel multiplier."""
     window = Window.of(op, site)
     kernel_size, result = window.kernel, window.result
-    matrix = _matrix(op, site, window, 3)
+    matrix = matrix_of(op, site, window, 3)
     channels, taps = matrix.weights.shape
     fixed = TAP_BYTES * taps + (channels * taps if matrix.bits < 8 else 0)
     slot = channels * matrix.item

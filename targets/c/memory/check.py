@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.pipeline.errors import StageError
-from edgesmith.targets.c.memory.lifetimes import SCRATCH_ALIGNMENT, arena_reads, scratch_name, span
+from edgesmith.targets.c.memory.lifetimes import SCRATCH_ALIGNMENT, arena_reads, of_call, span
 from edgesmith.targets.c.program import Call, MemoryPlan, Program
 
 Tags = npt.NDArray[np.int64]
@@ -38,8 +38,7 @@ def check(plan: MemoryPlan, program: Program) -> None:
         for name in arena_reads(program, call):
             arena.read(name, f"call {call.name!r}")
         _check_call(call, arena)
-        if call.scratch_bytes:
-            arena.scratch(call)
+        arena.scratch(call)
         for name in call.writes:
             arena.write(name)
     for name in program.outputs:
@@ -60,18 +59,17 @@ class _Arena:
         base = self.plan.offsets[place.storage]
         return tensor, base + place.start, base + place.end
 
-    def scratch_at(self, call: Call) -> Bytes:
-        name = scratch_name(call)
-        base = self.plan.offsets[name]
-        return name, base, base + call.scratch_bytes
+    def scratch_at(self, call: Call) -> list[Bytes]:
+        offsets = self.plan.offsets
+        return [(name, offsets[name], offsets[name] + size) for name, size in of_call(call).items()]
 
     def write(self, tensor: str) -> None:
         _, start, end = self.at(tensor)
         self.memory[start:end] = self._tags(tensor)
 
     def scratch(self, call: Call) -> None:
-        _, start, end = self.scratch_at(call)
-        self.memory[start:end] = SCRATCHED
+        for _, start, end in self.scratch_at(call):
+            self.memory[start:end] = SCRATCHED
 
     def read(self, tensor: str, reader: str) -> None:
         _, start, end = self.at(tensor)
@@ -106,8 +104,8 @@ def _fault(message: str) -> StageError:
 def _check_places(plan: MemoryPlan, program: Program) -> None:
     wanted = {name: (item.bytes, item.alignment) for name, item in program.storages.items()}
     for call in program.calls:
-        if call.scratch_bytes:
-            wanted[scratch_name(call)] = (call.scratch_bytes, SCRATCH_ALIGNMENT)
+        for name, size in of_call(call).items():
+            wanted[name] = (size, SCRATCH_ALIGNMENT)
     for name, (size, alignment) in wanted.items():
         offset = plan.offsets.get(name)
         if offset is None:
@@ -126,8 +124,7 @@ def _clash(left: Bytes, right: Bytes) -> bool:
 def _check_call(call: Call, arena: _Arena) -> None:
     """What the call touches at the same time lies apart, or as its overlaps say."""
     writes = [arena.at(name) for name in call.writes]
-    if call.scratch_bytes:
-        writes.append(arena.scratch_at(call))
+    writes += arena.scratch_at(call)
     for left, right in combinations(writes, 2):
         if _clash(left, right):
             raise _fault(f"call {call.name!r} writes {left[0]!r} and {right[0]!r} to one place")

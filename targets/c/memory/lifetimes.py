@@ -52,7 +52,7 @@ class LiveRange:
 
 @dataclass(frozen=True)
 class Buffer:
-    """What the planner places: a storage, or the scratch of one call (`scratch_name`)."""
+    """What the planner places: a storage, or what one call alone uses (`of_call`)."""
 
     name: str
     bytes: int
@@ -76,6 +76,19 @@ class Buffer:
 def scratch_name(call: Call) -> str:
     """The name of a call's scratch in a plan, which no tensor of a sane model has."""
     return f"{call.name}{UNIT_SEPARATOR}scratch"
+
+
+def expanded_name(call: Call) -> str:
+    """The name of a call's expanded weights in a plan."""
+    return f"{call.name}{UNIT_SEPARATOR}weights"
+
+
+def of_call(call: Call) -> dict[str, int]:
+    """Name -> bytes of what only this call uses: scratch, and weights that it expands."""
+    found = {scratch_name(call): call.scratch_bytes} if call.scratch_bytes else {}
+    if call.expanded is not None:
+        found[expanded_name(call)] = call.expanded.bytes
+    return found
 
 
 def arena_reads(program: Program, call: Call) -> tuple[str, ...]:
@@ -114,7 +127,7 @@ def span(program: Program, tensor: str) -> Span:
 
 
 def buffers(program: Program) -> tuple[Buffer, ...]:
-    """Every storage and every scratch with its lifetimes, storages first, in program order.
+    """Every storage and what calls use alone, with lifetimes, storages first, in program order.
 
     Bytes of an input live from -1, those of an output until `len(program.calls)`.
     """
@@ -124,11 +137,8 @@ def buffers(program: Program) -> tuple[Buffer, ...]:
         touched[place.storage].append(LiveRange(place.start, place.end, time, time))
     found = [_storage_buffer(program.storages[name], uses) for name, uses in touched.items()]
     for time, call in enumerate(program.calls):
-        if call.scratch_bytes:
-            whole = LiveRange(0, call.scratch_bytes, time, time)
-            found.append(
-                Buffer(scratch_name(call), call.scratch_bytes, SCRATCH_ALIGNMENT, (whole,))
-            )
+        for name, size in of_call(call).items():
+            found.append(Buffer(name, size, SCRATCH_ALIGNMENT, (LiveRange(0, size, time, time),)))
     return tuple(found)
 
 

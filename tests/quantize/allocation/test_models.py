@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -18,16 +19,17 @@ from edgesmith.pipeline.errors import (
 )
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.lowering import build_for, prove, read_model
+from edgesmith.pipeline.stage import SilentProgress
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.values import Kind, QFormat
-from edgesmith.quantize.allocation.allocate import Allocation, allocate
+from edgesmith.quantize.allocation.allocate import Allocation, allocate, spread_over
 from edgesmith.quantize.allocation.build import policy_of, problem_of, rules_of, uniform
 from edgesmith.quantize.allocation.costs import multiply_accumulates, stored_bits, weight_bytes
-from edgesmith.quantize.allocation.figure import Accuracy
 from edgesmith.quantize.allocation.milp import solve
 from edgesmith.quantize.allocation.options import AllocationOptions
 from edgesmith.quantize.allocation.problem import Choice
 from edgesmith.quantize.allocation.target_costs import TargetCosts, target_costs
+from edgesmith.quantize.allocation.values import Accuracy
 from edgesmith.quantize.export import export_qdq
 from edgesmith.quantize.options import Override, PTQOptions
 from edgesmith.quantize.ptq import quantize
@@ -49,6 +51,7 @@ from edgesmith.targets.graph.costs import weight_bytes as all_bytes
 from edgesmith.targets.graph.ir import Graph, Op, Tensor
 from tests.quantize.nets import NETS, make
 
+T = TypeVar("T")
 OPTIONS = PTQOptions(ranges="min-max")
 
 
@@ -328,6 +331,48 @@ def test_a_measured_front_has_every_accuracy() -> None:
     assert result.solution.costs["weight-bytes"] <= result.budget["weight-bytes"]
     losses = [each.loss for each in result.front.solutions]
     assert all(one > other for one, other in itertools.pairwise(losses))
+
+
+def test_a_part_of_the_front_is_measured_and_reported_as_progress() -> None:
+    seen: list[tuple[str, int, int | None]] = []
+
+    class Seen(SilentProgress):
+        def track(self, items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+            for done, item in enumerate(items):
+                seen.append((label, done, total))
+                yield item
+
+    options = AllocationOptions(
+        measure_front=2, points=None, show=("bit-operations",), budget_share={"weight-bytes": 0.7}
+    )
+    found = allocate(
+        subject(), options, accuracy=lambda _: Accuracy(50.0, 10, "selection"), progress=Seen()
+    ).figure
+    measured = [at for at, each in enumerate(found.front) if each.accuracy is not None]
+    chosen = next(at for at, each in enumerate(found.front) if each.label == found.chosen)
+    assert measured == sorted({0, chosen, len(found.front) - 1})
+    assert len(measured) < len(found.front)
+    assert all(each.accuracy is not None for each in found.uniform)
+    assert len([label for label, _, _ in seen if label == "accuracy of the front"]) == len(measured)
+    assert found.method == "cross-terms"
+    assert found.costs_of == ""
+    assert set(found.budget) == {"weight-bytes"}
+
+
+@pytest.mark.parametrize(
+    ("points", "wanted", "always", "expected"),
+    [
+        (5, True, 2, (0, 1, 2, 3, 4)),
+        (5, 9, 2, (0, 1, 2, 3, 4)),
+        (9, 3, 2, (0, 2, 4, 8)),
+        (9, 1, 8, (0, 8)),
+        (1, 1, 0, (0,)),
+    ],
+)
+def test_measured_points_are_spread(
+    points: int, wanted: int | bool, always: int, expected: tuple[int, ...]
+) -> None:
+    assert spread_over(points, wanted, always) == expected
 
 
 def test_refusals() -> None:

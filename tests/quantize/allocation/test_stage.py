@@ -17,8 +17,9 @@ from edgesmith.pipeline.jsonvalue import from_json
 from edgesmith.pipeline.lint import load_spec
 from edgesmith.pipeline.registry import Registries
 from edgesmith.pipeline.results import Parity
+from edgesmith.pipeline.run_folder import read_result
 from edgesmith.quantize.allocation.allocate import Allocation
-from edgesmith.quantize.allocation.figure import Figure
+from edgesmith.quantize.allocation.values import Figure
 from edgesmith.quantize.searched import Searched
 from tests.pipeline.test_end_to_end import DATA, MODEL, edgesmith, trained
 
@@ -79,6 +80,22 @@ def test_allocated_formats_are_quantized_deployed_and_reported(
     assert stored == found.solution.costs["weight-bytes"] <= found.budget["weight-bytes"]
     parity = from_json(Parity, output(folder, "parity.json").read_bytes())
     assert parity.compared > 0
+    result = read_result(folder / "runs" / "stripes" / "cpu-litert")
+    assert result.allocation == figure
+    shown = {row.name: row.formats for row in result.layers if row.formats and row.weight_bits}
+    for name, chosen in found.policy.groups.items():
+        if chosen.weight is not None:
+            deployed = next(each for layer, each in shown.items() if layer.startswith(name))
+            codes = searched[f"{name}.weight"].codes
+            assert codes is not None
+            assert deployed.weight == chosen.weight.name
+            assert (deployed.weights, deployed.zeros) == (codes.size, int((codes == 0).sum()))
+    page = (folder / "runs" / "stripes" / "cpu-litert" / "report.html").read_text()
+    assert 'id="plot-front"' in page
+    assert 'id="plot-formats"' in page
+    assert 'id="plot-targets"' in (folder / "runs" / "stripes" / "overview.html").read_text()
+    again = edgesmith(folder, "report", "runs/stripes")
+    assert "overview.html" in again.stdout
 
 
 def test_the_accuracy_bound_is_measured_on_the_selection_split(

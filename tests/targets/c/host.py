@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesmith.targets.c.layout import Layout
-from edgesmith.targets.c.program import Call
+from edgesmith.targets.c.program import Array, Call
 
 KERNELS = Path(__file__).parents[3] / "targets" / "c" / "kernels"
 INCLUDE = KERNELS / "include"
@@ -56,6 +56,7 @@ def encode(requests: Sequence[Request], functions: Sequence[str], pointer_bytes:
         header = [functions.index(request.call.function), len(layout.blob), len(layout.pointers)]
         parts += [_words(*header), bytes(layout.blob)]
         for offset, array in layout.pointers:
+            assert isinstance(array, Array)  # kernels are called alone, nothing expands before
             parts += [_words(offset, array.data.nbytes), array.data.tobytes()]
         parts.append(_words(len(request.reads)))
         names = request.call.reads

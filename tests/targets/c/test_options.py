@@ -8,6 +8,7 @@ from edgesmith.pipeline.errors import SpecError
 from edgesmith.pipeline.registry import Registries, target_options
 from edgesmith.targets.c.compiler import PlanKind
 from edgesmith.targets.c.target import CTarget
+from edgesmith.targets.c.zeros import Zeros
 
 REGISTRY = Registries.discovered().targets
 
@@ -21,6 +22,14 @@ def test_options_are_read() -> None:
     facts = target.describe()
     assert (facts.name, facts.ram_bytes, facts.clock_hz) == (target.name, 256 * 1024, 64_000_000)
     assert target.arena_limit() == 40_000
+
+
+def test_zeros_are_an_option_of_every_c_target() -> None:
+    for name, zeros in (("c-host", Zeros.AUTO), ("cortex-m55,zeros=compress", Zeros.COMPRESS)):
+        target = REGISTRY.get(name)()
+        assert isinstance(target, CTarget)
+        assert target.options.zeros is target.compile_options().zeros is zeros
+        assert "zeros=auto|store|compress" in target.details()["options"]
 
 
 def test_a_board_brings_its_memory_and_clock() -> None:
@@ -48,6 +57,7 @@ def test_the_text_in_parts() -> None:
         ("cortex-m4,ram", "without a value"),
         ("cortex-m4,ram=1,ram=2", "twice"),
         ("cortex-m4,plan=fast", "speed"),
+        ("c-host,zeros=skip", "'zeros' of target 'c-host' is 'skip'"),
         ("cortex-m4@nrf52840-dk,ram=262145", "more than board 'nrf52840-dk' has, 262,144 bytes"),
         ("cortex-m4,flash=2097153", "more than board 'nucleo-l4r5zi' has, 2,097,152 bytes"),
         ("c-host,vectors=1001", "at most 1,000"),

@@ -1,0 +1,96 @@
+"""Post-training quantization to every format, deployed: accuracy, parity, and what ships."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deployments import deploy, percent, variant
+from rows import Row
+
+from edgesmith.pipeline.results import DeploymentResult
+
+INTEGERS, FLOATS = "c-host", "cpu-onnxruntime-fp8"
+LEARNED: dict[str, Any] = {"learned_rounding": {}}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to quantize.
+
+    Args:
+        stage: parameters of the stage `quantize`.
+        goal: largest loss of accuracy, points; None states it without judging.
+    """
+
+    name: str
+    stage: dict[str, Any]
+    target: str = INTEGERS
+    goal: float | None = None
+
+
+def _recipe(weights: str, activations: str, goal: float | None = None, **more: Any) -> Recipe:
+    floating = activations in {"fp8-e4m3", "fp8-e5m2", "float32"}
+    stage = {"weights": weights, "activations": activations, **more}
+    return Recipe(f"{weights} x {activations}", stage, FLOATS if floating else INTEGERS, goal)
+
+
+JUDGED = {
+    "INT8": _recipe("int8", "int8", 0.3),
+    "W4A8": _recipe("int4", "int8", 1.5, **LEARNED),
+    "FP8 E4M3": _recipe("fp8-e4m3", "fp8-e4m3", 0.3),
+}
+SWEEP = (
+    *(_recipe(f"int{bits}", "int8") for bits in (7, 6, 5, 3, 2, 1)),
+    *(_recipe(weights, "int16") for weights in ("int8", "int4", "int2")),
+    *(_recipe(weights, "int4") for weights in ("int8", "int4", "int1")),
+    _recipe("int8-per-tensor", "int8"),
+    _recipe("int8", "int8", power_of_two_scales=True),
+    _recipe("fp8-e5m2", "fp8-e5m2"),
+    _recipe("fp8-e4m3", "float32"),
+    *(_recipe(weights, "fp8-e4m3") for weights in ("e3m2", "e2m3", "e3m1", "e2m1")),
+)
+
+
+def formats(folder: Path) -> Iterator[Row]:
+    """IC and KWS in the formats that have a goal; KWS in every kind of format."""
+    found: list[DeploymentResult] = []
+    for example in ("ic", "kws"):
+        for name, recipe in JUDGED.items():
+            result = deployed(example, recipe, folder)
+            found.append(result)
+            floating = percent(result, "float")
+            if name == "INT8":
+                yield Row(f"{example.upper()}: float accuracy", floating, "%")
+            drop = floating - percent(result, "deployed")
+            title = f"{example.upper()}: {name}, PTQ, below float"
+            yield Row(title, drop, "points", goal=recipe.goal)
+    for recipe in SWEEP:
+        result = deployed("kws", recipe, folder)
+        found.append(result)
+        yield Row(f"KWS: {recipe.name}, PTQ", percent(result, "deployed"), "%")
+    yield from shipped(found)
+
+
+def deployed(example: str, recipe: Recipe, folder: Path) -> DeploymentResult:
+    """An example with its official weights, quantized by a recipe and run on its target."""
+    name = f"{example}-{recipe.name}".replace(" x ", "-")
+    if recipe.stage.get("power_of_two_scales"):
+        name += "-pow2"
+    spec = variant(example, name, folder, [{"stage": "quantize", **recipe.stage}], [recipe.target])
+    return deploy(spec, folder)[recipe.target]
+
+
+def shipped(results: list[DeploymentResult]) -> Iterator[Row]:
+    """That what was scored is what ships, over many deployments."""
+    apart = [abs(percent(r, "deployed") - percent(r, "fake-quantized")) for r in results]
+    many = f"{len(results)} deployments"
+    parity = [each.parity for each in results if each.parity is not None]
+    if len(parity) != len(results):
+        raise ValueError("a deployment without a parity report")
+    different = sum(each.different for each in parity)
+    yield Row(f"{many}: tensors that differ in parity reports", different, "tensors", goal=0)
+    yield Row(f"{many}: tensors compared", sum(each.compared for each in parity), "tensors")
+    yield Row(f"{many}: deployed against fake-quantized, worst", max(apart), "points", goal=0.1)

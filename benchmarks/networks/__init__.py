@@ -1,0 +1,1 @@
+"""Small networks that benchmarks train themselves."""

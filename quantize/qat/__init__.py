@@ -1,0 +1,1 @@
+"""Quantization-aware training: integers that are trained, from those found after training."""
