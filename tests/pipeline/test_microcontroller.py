@@ -262,13 +262,22 @@ def test_targets_are_listed_with_boards_and_options() -> None:
     [
         ("chromium", "without: the tests of reports in a browser."),
         ("gcc", "without: microcontroller targets with their tests."),
+        ("g++", "without: what benchmarks compile of peers."),
     ],
 )
 def test_make_says_what_is_left_out(missing: str, said: str, tmp_path: Path) -> None:
     programs = {"mkdir", "touch", "id"}
     for name in programs:
         (tmp_path / name).symlink_to(str(shutil.which(name)))
-    made = ("chromedriver", "chromium", "gcc", "arm-none-eabi-gcc", "qemu-system-arm", "clang")
+    made = (
+        "chromedriver",
+        "chromium",
+        "gcc",
+        "g++",
+        "arm-none-eabi-gcc",
+        "qemu-system-arm",
+        "clang",
+    )
     for name in made:
         if name != missing:
             (tmp_path / name).symlink_to("/bin/true")

@@ -217,7 +217,8 @@ def test_report_renders_again(folder: Path) -> None:
     page.unlink()
     code, out, err = command(folder, "report", "runs/small")
     assert (code, err) == (ExitCode.OK, "")
-    assert out.strip() == "runs/small/plain-board/report.html"
+    pages = ["runs/small/plain-board/report.html", "runs/small/overview.html"]
+    assert out.split() == pages
     assert page.read_text().startswith("<!")
     (page.parent / "result.json").write_text("{}")
     code, _, err = command(folder, "report", "runs/small/plain-board")

@@ -277,7 +277,13 @@ def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         quantized("plain", PTQOptions())[0].save(tmp_path / folder)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert files == ["float.safetensors", "quantized.json", "searched.json", "searched.npz"]
+    assert files == [
+        "float.safetensors",
+        "policy.json",
+        "quantized.json",
+        "searched.json",
+        "searched.npz",
+    ]
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
