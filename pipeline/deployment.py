@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ from edgesmith.pipeline.results import (
 from edgesmith.pipeline.splits import read_split
 from edgesmith.pipeline.stages.build import ORDER, PARITY
 from edgesmith.pipeline.stages.measure import DEVICE, MemoryFound
-from edgesmith.pipeline.stages.score import FORMS, PRUNED_FORM
+from edgesmith.pipeline.stages.score import FIXED_POINT_FORM, FORMS, PRUNED_FORM
 from edgesmith.pipeline.target_facts import float_baseline_in, get_target, products_in
 from edgesmith.pipeline.values import Kind, Measurement
 from edgesmith.pipeline.versions import installed, machine
@@ -54,8 +54,9 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[np.int64]
 
-SCORED = (FORMS[0], PRUNED_FORM, *FORMS[1:])
+SCORED = (FORMS[0], PRUNED_FORM, *FORMS[1:], FIXED_POINT_FORM)
 """Forms in the order of the pipeline."""
+_FIXED_POINT_PROFILE = "tflite-micro"
 
 _DIGESTED = ("data", "load", "prune", "quantize", "export")
 """Stages whose files say what went into the artifact."""
@@ -98,7 +99,8 @@ def gather(context: StageContext) -> DeploymentResult:
     description = get_target(name).describe()
     build = context.inputs["build"]
     graph = get_target(name).shipped(products_in(build))
-    found = _predictions(context)
+    scored = _scored_forms(context, description)
+    found = _predictions(context, scored)
     accuracy = found.accuracy(name)
     agreement = found.agreement(name)
     latency = _latency(context, name)
@@ -106,7 +108,7 @@ def gather(context: StageContext) -> DeploymentResult:
     device = _device(context)
     figures = Figures(accuracy, agreement, latency, size[0], device)
     checks, notes = check_budgets(context.spec.budgets, figures)
-    traces = _traces(context, graph)
+    traces = _traces(context, graph, scored)
     pruning = pruning_result(context)
     training = load_training(context.inputs["quantize"]) if "quantize" in context.inputs else None
     engine = load_report(context.inputs["quantize"]) if "quantize" in context.inputs else None
@@ -146,12 +148,20 @@ def _zeros_note(description: TargetDescription, device: Device | None) -> tuple[
     return (gain_statement(description, device.zeros),)
 
 
-def _predictions(context: StageContext) -> _Predictions:
+def _scored_forms(context: StageContext, description: TargetDescription) -> tuple[str, ...]:
+    """Forms that were scored without the target, as far as they matter to it."""
+    if "score" not in context.inputs:
+        return ()
+    fixed_point = description.rounding_profile == _FIXED_POINT_PROFILE
+    return tuple(form for form in SCORED if fixed_point or form != FIXED_POINT_FORM)
+
+
+def _predictions(context: StageContext, scored: Sequence[str]) -> _Predictions:
     labels = read_split(context.inputs["data"], "test").labels
     outputs = {}
-    if "score" in context.inputs:
-        scored = load_arrays(context.inputs["score"] / "predictions.npz")
-        outputs = {form: scored[form] for form in SCORED if form in scored}
+    if scored:
+        arrays = load_arrays(context.inputs["score"] / "predictions.npz")
+        outputs = {form: arrays[form] for form in scored if form in arrays}
     codes = load_arrays(context.inputs["run"] / "outputs.npz")
     outputs |= {form: codes[form] for form in ("reference", "deployed")}
     by_form = {form: predictions(array) for form, array in outputs.items()}
@@ -210,12 +220,12 @@ def _memory(context: StageContext, graph: Graph, target: str) -> tuple[Measureme
 
 
 def _traces(
-    context: StageContext, graph: Graph
+    context: StageContext, graph: Graph, scored: Sequence[str]
 ) -> list[tuple[str, Mapping[str, npt.NDArray[np.floating]]]]:
-    traces: list[tuple[str, Mapping[str, npt.NDArray[np.floating]]]] = []
-    if "score" in context.inputs:
-        folder = context.inputs["score"]
-        traces = [(form, load_arrays(folder / f"trace-{form}.npz")) for form in FORMS]
+    files = [(form, context.inputs["score"] / f"trace-{form}.npz") for form in scored]
+    traces: list[tuple[str, Mapping[str, npt.NDArray[np.floating]]]] = [
+        (form, load_arrays(path)) for form, path in files if path.exists()
+    ]
     order = from_json(TraceOrder, (context.inputs["build"] / ORDER).read_bytes())
     for form in ("reference", "deployed"):
         codes = load_arrays(context.inputs["run"] / f"trace-{form}.npz")

@@ -168,20 +168,24 @@ class Selection:
             now = self._at(self._rung)
 
     def uniform(self, goal: float) -> Choice:
-        """The same share of every group, as large as the cost allows: what to compare with.
+        """All widths scaled alike, as large as the cost allows: what to compare with.
+
+        Widths are rounded as MobileNets round theirs: to the nearest that is allowed, but to no
+        less than nine tenths of the exact one.
 
         Raises:
             UnreachableCostError: the cheapest form costs more; its cost is named.
         """
         self.require(goal)
-        sizes = {name: len(rungs[0]) for name, rungs in self._ladders.items()}
-        shares = {len(r) / sizes[n] for n, rungs in self._ladders.items() for r in rungs}
-        for share in sorted(shares, reverse=True):
-            choice = self._at(
-                {name: _rung_of(rungs, share) for name, rungs in self._ladders.items()}
-            )
+        tried: list[dict[str, int]] = []
+        for percent in range(100, 0, -1):
+            rung = {n: _scaled_rung(rungs, percent / 100) for n, rungs in self._ladders.items()}
+            if rung in tried:
+                continue
+            choice = self._at(rung)
             if choice.cost.value <= goal:
                 return choice
+            tried.append(rung)
         return self.cheapest()
 
     def _measure(self, saved: dict[str, float], now: float) -> None:
@@ -221,10 +225,11 @@ class Selection:
         return Choice(self._plan(rung), self._costs.measure([self._made(rung)])[0])
 
 
-def _rung_of(rungs: Sequence[Units], share: float) -> int:
-    """The first rung that keeps at most this share; the last one where none does."""
-    most = share * len(rungs[0]) + 1e-9
-    return next((i for i, kept in enumerate(rungs) if len(kept) <= most), len(rungs) - 1)
+def _scaled_rung(rungs: Sequence[Units], share: float) -> int:
+    """The rung whose width is nearest to a share of the whole, and at least 0.9 of that."""
+    exact = share * len(rungs[0])
+    enough = [i for i, kept in enumerate(rungs) if len(kept) >= 0.9 * exact]
+    return min(enough, key=lambda i: abs(len(rungs[i]) - exact))
 
 
 def _unreachable(goal: float, floor: CostFigure) -> UnreachableCostError:

@@ -121,7 +121,8 @@ def assemble(floating: Network, placement: Placement, searched: Searched) -> Net
     """
     _check_names(floating, placement, searched)
     activations = {
-        quantizer: _affine(searched[quantizer], fmt) for quantizer, fmt in placement.formats.items()
+        quantizer: affine_of(searched[quantizer], fmt)
+        for quantizer, fmt in placement.formats.items()
     }
     weights: dict[str, WeightScales] = {}
     for step in floating.layer_steps():
@@ -140,7 +141,8 @@ def assemble(floating: Network, placement: Placement, searched: Searched) -> Net
     return fake
 
 
-def _affine(tensor: SearchedTensor, fmt: QFormat) -> Affine:
+def affine_of(tensor: SearchedTensor, fmt: QFormat) -> Affine:
+    """How an activation is quantized."""
     return Affine(np.float32(tensor.scale[0]), int(tensor.zero_point[0]), fmt)
 
 

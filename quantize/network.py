@@ -119,29 +119,33 @@ class Network(nn.Module):
     def forward(self, x: Tensor, visit: Visit | None = None) -> Tensor:
         """The output; `visit` sees the input and every step's output, by name, in order."""
         values = self.constants()
-        values[INPUT] = self._finish(INPUT, x, visit)
+        values[INPUT] = self._quantized(INPUT, x)
+        if visit is not None:
+            visit(INPUT, values[INPUT])
         for step in self.steps:
-            operands = [values[name] for name in step.inputs]
-            values[step.name] = self._finish(step.name, self._run(step, operands), visit)
+            values[step.name] = self.compute(step, [values[name] for name in step.inputs])
+            if visit is not None:
+                visit(step.name, values[step.name])
             for name in step.inputs:
                 if self._last_use[name] == step.name:
                     values.pop(name, None)
         return values[self.output]
 
-    def _run(self, step: Step, operands: list[Tensor]) -> Tensor:
+    def compute(self, step: Step, operands: list[Tensor]) -> Tensor:
+        """What a step makes of its operands, through its quantizer."""
         if isinstance(step.op, Layer):
             result: Tensor = self.layers[key(step.name)](*operands)
         else:
             result = step.op.run(*operands)
-        return result if step.activation is None else step.activation.run(result)
+        result = result if step.activation is None else step.activation.run(result)
+        return self._quantized(step.name, result)
 
-    def _finish(self, name: str, value: Tensor, visit: Visit | None) -> Tensor:
+    def _quantized(self, name: str, value: Tensor) -> Tensor:
         quantizer = self.quantizer_of.get(name)
-        if quantizer is not None:
-            value = self.quantizers[key(quantizer)](value)
-        if visit is not None:
-            visit(name, value)
-        return value
+        if quantizer is None:
+            return value
+        quantized: Tensor = self.quantizers[key(quantizer)](value)
+        return quantized
 
 
 @torch.no_grad()

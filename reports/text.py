@@ -7,6 +7,7 @@ import unicodedata
 
 # Marks that reorder or hide neighbouring text: a layer name must not lie about itself.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+_FORM_NAMES = {"onnxruntime": "ONNX Runtime", "fixed-point": "Fake-quantized, device rounding"}
 _UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BYTE_STEPS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
@@ -118,7 +119,7 @@ def label(name: str, unit: str = "") -> str:
 
 def form_name(form: str) -> str:
     """A form of the model as a title: `onnxruntime` is `ONNX Runtime`."""
-    return "ONNX Runtime" if form == "onnxruntime" else label(form)
+    return _FORM_NAMES.get(form) or label(form)
 
 
 def edge_name(edge: str) -> str:

@@ -1,5 +1,7 @@
 """`score`: what the float, the fake-quantized and the exported model say about the test split.
 
+The fake-quantized model is scored twice: rounding as the exported file says, and as devices do.
+
 Output: `predictions.npz` (form -> outputs [samples, ...]) and one `trace-FORM.npz` per
 form (tensor -> values of the first test samples, in torch's axis order).
 """
@@ -22,6 +24,8 @@ PRUNED_FORM = "pruned"
 """Between float and fake-quantized where the spec prunes; `float` is the unpruned model then,
 and the trace of that name the pruned one's.
 """
+FIXED_POINT_FORM = "fixed-point"
+"""The fake-quantized model with TFLite Micro's rounding; of integer formats only."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Score(Stage):
         from edgesmith.pipeline.pruned import model_to_quantize, prunes
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.torch_model import load_model, predict
+        from edgesmith.quantize.fixed_point import on_fixed_point
         from edgesmith.quantize.ptq import load
 
         model = load_model(context.spec, context.inputs["load"])
@@ -59,16 +64,26 @@ class Score(Stage):
         inputs = read_split(context.inputs["data"], "test").inputs
         few = inputs[: self.trace_samples]
         progress = context.progress
-        progress.report("scoring", 0, len(FORMS))
+        steps = len(FORMS) + 1
+        progress.report("scoring", 0, steps)
         outputs = {"float": predict(model, inputs)}
         if smaller is not model:
             outputs[PRUNED_FORM] = predict(smaller, inputs)
-        progress.report("scoring", 1, len(FORMS))
+        progress.report("scoring", 1, steps)
         outputs["fake-quantized"] = quantized.predict(inputs)
-        progress.report("scoring", 2, len(FORMS))
+        progress.report("scoring", 2, steps)
         outputs["onnxruntime"] = run_exported(exported, inputs)
-        progress.report("scoring", 3, len(FORMS))
+        progress.report("scoring", 3, steps)
+        traces = {
+            "float": quantized.float_trace(few),
+            "fake-quantized": quantized.trace(few),
+            "onnxruntime": trace_exported(exported, few),
+        }
+        on_device = on_fixed_point(quantized)
+        if on_device is not None:
+            outputs[FIXED_POINT_FORM] = on_device.predict(inputs)
+            traces[FIXED_POINT_FORM] = on_device.trace(few)
+        progress.report("scoring", steps, steps)
         save_arrays(context.folder / "predictions.npz", outputs)
-        traces = (quantized.float_trace(few), quantized.trace(few), trace_exported(exported, few))
-        for form, trace in zip(FORMS, traces, strict=True):
+        for form, trace in traces.items():
             save_arrays(context.folder / f"trace-{form}.npz", trace)

@@ -48,6 +48,21 @@ class Deployments:
         return dict.fromkeys(loaded.targets, self.result)
 
 
+def test_what_ships_is_compared_with_the_targets_own_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = made_up(scored=75.2)
+    exact = AccuracyRow("fixed-point", measured("accuracy", 75.0, "%", 5000))
+    result = replace(other, accuracy=(*other.accuracy, exact))
+    made, _ = rows(formats.formats, result, monkeypatch, tmp_path)
+    found = {row.id: row for row in made}
+    (judged,) = [row for name, row in found.items() if "the target's rounding" in name]
+    (ideal,) = [row for name, row in found.items() if "ONNX's rounding" in name]
+    assert judged.value == 0
+    assert judged.goal == 0.1
+    assert ideal.value == pytest.approx(0.2)
+
+
 def rows(group: Any, result: Any, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
     deploy = Deployments(result)
     monkeypatch.setattr(sys.modules[group.__module__], "deploy", deploy)
