@@ -2,11 +2,12 @@
 
     python benchmarks/compress.py [GROUP ...]
 
-Groups: formats, mixed, engine, qat, pruning; all by default. The models are MLPerf Tiny's IC
-(ResNet-8, CIFAR-10 as JPEG) and KWS (DS-CNN, spoken digits), with their official weights or
-fine-tuned from them on the training split. EDGESMITH_DATA names the data; without it this fails:
-a figure that was not measured is no figure. Accuracy is that of the test split (5,000 images,
-480 recordings) and, unless a row says otherwise, of the artifact that a target runs.
+Groups: formats, mixed, engine, qat, pruning; all by default. The record keeps what was measured
+of the other groups on the same machine, so that they can be run one at a time. The models are
+MLPerf Tiny's IC (ResNet-8, CIFAR-10 as JPEG) and KWS (DS-CNN, spoken digits), with their official
+weights or fine-tuned from them on the training split. EDGESMITH_DATA names the data; without it
+this fails: a figure that was not measured is no figure. Accuracy is that of the test split (5,000
+images, 480 recordings) and, unless a row says otherwise, of the artifact that a target runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from compression.engine import engine
@@ -22,7 +24,7 @@ from compression.formats import formats
 from compression.mixed import mixed
 from compression.pruning import pruning
 from compression.qat import qat
-from rows import Row, publish
+from rows import Row, publish_groups
 
 from edgesmith.pipeline.versions import installed
 
@@ -45,14 +47,10 @@ def main(chosen: list[str]) -> bool:
         raise SystemExit(f"no group {', '.join(unknown)}; choose of {', '.join(GROUPS)}")
     if not Path(os.environ.get("EDGESMITH_DATA", ""), "mlperf_tiny").is_dir():
         raise SystemExit("set EDGESMITH_DATA to the folder that holds mlperf_tiny/")
+    versions = installed("brevitas", "neural-compressor", "scipy")
     with tempfile.TemporaryDirectory() as folder:
-        rows = (row for name in chosen or GROUPS for row in GROUPS[name](Path(folder)))
-        # A part of the groups is a look, not the record: it goes to a file of its own.
-        return publish("compress-partial" if chosen else "compress", rows, _versions())
-
-
-def _versions() -> dict[str, str]:
-    return installed("brevitas", "neural-compressor", "scipy")
+        groups = {name: partial(group, Path(folder)) for name, group in GROUPS.items()}
+        return publish_groups("compress", groups, chosen or tuple(GROUPS), versions)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -50,13 +50,63 @@ def publish(name: str, rows: Iterable[Row], versions: Mapping[str, str] | None =
         versions: of what the figures depend on beside the packages of every benchmark.
     """
     found = list(rows)
-    document = {
-        "machine": machine(),
-        "versions": installed() | dict(versions or {}),
-        "rows": [asdict(row) for row in found],
-    }
+    _write(name, versions or {}, {"rows": [asdict(row) for row in found]})
+    return _print(name, found)
+
+
+def publish_groups(
+    name: str,
+    groups: Mapping[str, Callable[[], Iterable[Row]]],
+    chosen: Sequence[str],
+    versions: Mapping[str, str],
+) -> bool:
+    """As `publish`, of a benchmark whose groups can be measured one at a time.
+
+    The file keeps what earlier runs measured in the other groups, with the same machine and
+    versions. It is written after each group, so that a long run that is cut off is not lost.
+
+    Returns:
+        Whether every group was measured and every goal is met.
+    """
+    kept = _kept(name, versions) if len(chosen) < len(groups) else {}
+    for group in chosen:
+        kept[group] = list(groups[group]())
+        kept = {each: kept[each] for each in groups if each in kept}
+        rows = [asdict(row) | {"group": each} for each, rows in kept.items() for row in rows]
+        _write(name, versions, {"rows": rows})
+    return _print(name, [row for rows in kept.values() for row in rows]) and len(kept) == len(
+        groups
+    )
+
+
+def _header(versions: Mapping[str, str]) -> dict[str, Any]:
+    return {"machine": machine(), "versions": installed() | dict(versions)}
+
+
+def _write(name: str, versions: Mapping[str, str], rows: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    text = json.dumps(_header(versions) | rows, indent=2)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
+
+
+def _kept(name: str, versions: Mapping[str, str]) -> dict[str, list[Row]]:
+    """What the file of a benchmark says, by group, where it was measured as it would be now."""
+    path = RESULTS / f"{name}.json"
+    found: dict[str, list[Row]] = {}
+    if not path.exists():
+        return found
+    document = json.loads(path.read_text())
+    header = json.loads(json.dumps(_header(versions)))
+    if any(document.get(key) != value for key, value in header.items()):
+        return found
+    for row in document["rows"]:
+        group = row.pop("group")
+        del row["met"]
+        found.setdefault(group, []).append(Row(**row))
+    return found
+
+
+def _print(name: str, found: Sequence[Row]) -> bool:
     table = Table("figure", "value", "goal", "unit", "kind", "met", title=f"bench-{name}")
     for row in found:
         sign = "≤" if row.better == "lower" else "≥"

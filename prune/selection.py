@@ -167,26 +167,23 @@ class Selection:
             self._rung[best] -= 1
             now = self._at(self._rung)
 
-    def uniform(self, goal: float) -> Choice:
-        """All widths scaled alike, as large as the cost allows: what to compare with.
+    def uniform(self, cost: float) -> Choice:
+        """All widths scaled alike, the narrowest that costs at least `cost`: what to compare with.
 
         Widths are rounded as MobileNets round theirs: to the nearest that is allowed, but to no
         less than nine tenths of the exact one.
-
-        Raises:
-            UnreachableCostError: the cheapest form costs more; its cost is named.
         """
-        self.require(goal)
-        tried: list[dict[str, int]] = []
-        for percent in range(100, 0, -1):
+        found = self._at(dict.fromkeys(self._ladders, 0))
+        for percent in range(99, 0, -1):
             rung = {n: _scaled_rung(rungs, percent / 100) for n, rungs in self._ladders.items()}
-            if rung in tried:
+            plan = self._plan(rung)
+            if plan == found.plan:
                 continue
             choice = self._at(rung)
-            if choice.cost.value <= goal:
-                return choice
-            tried.append(rung)
-        return self.cheapest()
+            if choice.cost.value < cost:
+                break
+            found = choice
+        return found
 
     def _measure(self, saved: dict[str, float], now: float) -> None:
         """Fill in what the next step of each group saves; steps that save nothing are left out."""

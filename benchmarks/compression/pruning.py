@@ -1,12 +1,12 @@
 """Structured pruning by measured instructions, against the whole model and uniform widths.
 
-All start from the same weights and are fine-tuned alike: the same teacher, the same epochs.
+All start from the same weights and are fine-tuned alike: the same teacher, the same epochs. The
+uniform widths are given at least as many instructions as the pruned model has.
 """
 
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +19,9 @@ from compression.trained import SEED, SHAPE, TRAINING, Trained, trained, tuned
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.training.options import Training
-from edgesmith.prune.costs import Costs, costs_on
+from edgesmith.prune.costs import costs_on
 from edgesmith.prune.importances.base import Labelled, importances
-from edgesmith.prune.selection import Limits, Selection
+from edgesmith.prune.selection import Choice, Limits, Selection
 from edgesmith.prune.structure import structure_of
 from edgesmith.prune.surgery import apply_plan
 
@@ -46,38 +46,32 @@ FEW = {"test": {"part": "test", "per_class": 10}}
 
 
 def pruning(folder: Path) -> Iterator[Row]:
-    """IC at half of its measured Cortex-M4 instructions; the same beside uniform widths."""
+    """IC at half of its measured Cortex-M4 instructions, beside uniform widths."""
     start = trained(folder)
-    costs = costs_on(get_target(CORE), folder / ".edgesmith" / "costs", SHAPE)
-    whole = costs.measure([start.module])[0]
-    before = time.perf_counter()
     result = _pruned(folder, start)
-    minutes = (time.perf_counter() - before) / 60
-    floating = tuned(copy.deepcopy(start.module), start, FINETUNE, "IC, not pruned")
-    uniform = _selection(start, costs).uniform(SHARE * whole.value)
-    equal = _selection(start, costs).reach(uniform.cost.value)
-    narrow = tuned(apply_plan(start.module, uniform.plan), start, FINETUNE, "IC, uniform widths")
-    ours = tuned(apply_plan(start.module, equal.plan), start, FINETUNE, "IC, the same cost")
-
+    ours = percent(result, "pruned")
+    floating, _ = tuned(copy.deepcopy(start.module), start, FINETUNE, "IC, not pruned")
+    uniform, whole = _uniform(folder, start)
+    narrow, minutes = tuned(apply_plan(start.module, uniform.plan), start, FINETUNE, "IC, uniform")
     instructions = _instructions(result)
-    unpruned = _instructions(_unpruned(folder, start))
-    yield Row("IC: fine-tuned float, before pruning", start.percent, "%")
-    yield Row("IC: not pruned, fine-tuned on equally long", floating, "%")
-    yield Row("IC: pruned, fine-tuned, float", percent(result, "pruned"), "%")
-    below = floating - percent(result, "pruned")
-    yield Row("IC: pruned below not pruned, float", below, "points", goal=3)
+
+    yield Row("IC: float, fine-tuned, before pruning", start.percent, "%")
+    yield Row("IC: float, fine-tuned equally long", floating, "%")
+    yield Row("IC: pruned, fine-tuned", ours, "%")
+    yield Row("IC: pruned below float", floating - ours, "points", goal=3)
     yield Row("IC: pruned, INT8, deployed", percent(result, "deployed"), "%")
-    share = instructions / unpruned
+    share = instructions / _instructions(_unpruned(folder, start))
     yield Row("IC: pruned, share of measured instructions", share, "", "simulated", SHARE)
-    yield Row("IC: whole spec with pruning", minutes, "min", goal=MINUTES)
-    title = "IC at uniform widths' cost"
-    share = uniform.cost.value / whole.value
-    yield Row("IC: uniform widths, share of instructions", share, "", "simulated")
-    share = equal.cost.value / uniform.cost.value
-    yield Row(f"{title}: pruned, instructions over theirs", share, "", "simulated", 1)
-    yield Row(f"{title}: uniform widths, float", narrow, "%")
-    yield Row(f"{title}: pruned, float", ours, "%")
-    yield Row(f"{title}: pruned above", ours - narrow, "points", goal=1, better="higher")
+    total = start.minutes + minutes
+    yield Row("IC: fine-tuning, before and after pruning", total, "min", goal=MINUTES)
+    yield Row("IC: uniform widths, fine-tuned", narrow, "%")
+    assert result.pruning is not None
+    over = uniform.cost.value / result.pruning.after.value
+    title = "IC: uniform widths, instructions over pruned"
+    yield Row(title, over, "x", "simulated", goal=1, better="higher")
+    title = "IC: uniform widths, share of instructions"
+    yield Row(title, uniform.cost.value / whole, "", "simulated")
+    yield Row("IC: pruned above uniform widths", ours - narrow, "points", goal=1, better="higher")
 
 
 def _pruned(folder: Path, start: Trained) -> DeploymentResult:
@@ -110,8 +104,9 @@ def _unpruned(folder: Path, start: Trained) -> DeploymentResult:
     return deploy(spec, folder)[CORE]
 
 
-def _selection(start: Trained, costs: Costs) -> Selection:
-    """As the stage `prune` chooses."""
+def _uniform(folder: Path, start: Trained) -> tuple[Choice, float]:
+    """Uniform widths that cost at least the goal, with the stage's importance; the whole cost."""
+    costs = costs_on(get_target(CORE), folder / ".edgesmith" / "costs", SHAPE)
     structure = structure_of(start.module, SHAPE, ())
     generator = torch.Generator().manual_seed(SEED)
     chosen = torch.randperm(len(start.train), generator=generator)[:SAMPLES]
@@ -120,4 +115,6 @@ def _selection(start: Trained, costs: Costs) -> Selection:
     work = copy.deepcopy(start.module).requires_grad_(True)
     scores = importances().get(IMPORTANCE)().scores(work, structure.groups, data)
     divisor = get_target(CORE).describe().channel_divisor
-    return Selection(start.module, structure, scores, costs, Limits(divisor))
+    selection = Selection(start.module, structure, scores, costs, Limits(divisor))
+    whole = costs.measure([start.module])[0].value
+    return selection.uniform(SHARE * whole), whole

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 from deployments import example
 from rich.console import Console
@@ -29,6 +31,7 @@ class Trained:
         module: eval mode.
         checkpoint: its weights.
         percent: accuracy on the test split.
+        minutes: that fine-tuning took.
     """
 
     module: nn.Module
@@ -37,6 +40,7 @@ class Trained:
     selection: Split
     test: Split
     percent: float
+    minutes: float
 
 
 def trained(folder: Path) -> Trained:
@@ -44,23 +48,30 @@ def trained(folder: Path) -> Trained:
     load, parts = example("data").cifar10, ("train", "selection", "test")
     splits = {part: Split(*load(part)) for part in parts}
     module, checkpoint = example("models").image_classification(), folder / "ic-tuned.safetensors"
-    if checkpoint.exists():
-        module.load_state_dict(safetensors.torch.load_file(checkpoint))
-        module.eval()
-    else:
+    if not checkpoint.exists():
+        before = time.perf_counter()
         with ConsoleObserver(Console(stderr=True)).running("fine-tuning IC") as progress:
             example("training").images(module, splits["train"], splits["selection"], SEED, progress)
-        safetensors.torch.save_file(module.state_dict(), checkpoint)
-    return Trained(module, checkpoint, **splits, percent=accuracy(module, splits["test"]))
+        took = {"minutes": str((time.perf_counter() - before) / 60)}
+        safetensors.torch.save_file(module.state_dict(), checkpoint, took)
+    with safetensors.safe_open(checkpoint, "pt") as file:
+        minutes = float(file.metadata()["minutes"])
+    module.load_state_dict(safetensors.torch.load_file(checkpoint))
+    found = accuracy(module.eval(), splits["test"])
+    return Trained(module, checkpoint, **splits, percent=found, minutes=minutes)
 
 
-def tuned(model: nn.Module, start: Trained, options: Training, label: str) -> float:
-    """Train a model in place as a pruned one is fine-tuned; its accuracy on the test split.
+def tuned(model: nn.Module, start: Trained, options: Training, label: str) -> tuple[float, float]:
+    """Train a model in place as a pruned one is fine-tuned.
 
     Args:
         start: the teacher, and the data.
+
+    Returns:
+        Its accuracy on the test split, and minutes.
     """
+    before = time.perf_counter()
     with ConsoleObserver(Console(stderr=True)).running(label) as progress:
         trainer = Trainer(model, start.module, options, seed=SEED)
         trainer.run(start.train, start.selection, progress, label)
-    return accuracy(model, start.test)
+    return accuracy(model, start.test), (time.perf_counter() - before) / 60

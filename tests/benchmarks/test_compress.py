@@ -118,7 +118,7 @@ def test_qat_is_judged_against_the_float_model_that_it_starts_from(
 ) -> None:
     checkpoint = tmp_path / "ic.safetensors"
     checkpoint.write_bytes(b"")
-    start = trained.Trained(None, checkpoint, None, None, None, 80.0)
+    start = trained.Trained(None, checkpoint, None, None, None, 80.0, 5.0)
     monkeypatch.setattr(qat, "trained", lambda folder: start)
     made, _ = rows(qat.qat, made_up(floating=80.0, deployed=79.4), monkeypatch, tmp_path)
     assert [row.id for row in made if not row.met] == ["IC: W4A8, QAT, below float"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -59,3 +60,39 @@ def test_large_figures_are_shown_to_the_last_digit(
     shown = capsys.readouterr().out
     assert "22,764,363" in shown
     assert "22,764,280" in shown
+
+
+def groups(measured: list[str], second: float = 1.0) -> Any:
+    """Two groups of one row each, which write down that they ran."""
+
+    def group(name: str, value: float) -> Any:
+        def run() -> Any:
+            measured.append(name)
+            yield rows.Row(f"{name}: figure", value, "", goal=1)
+
+        return run
+
+    return {"first": group("first", 1.0), "second": group("second", second)}
+
+
+def test_groups_are_measured_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    ran: list[str] = []
+    assert not rows.publish_groups("trial", groups(ran), ["second"], {})  # one was not measured
+    assert rows.publish_groups("trial", groups(ran), ["first"], {})
+    assert ran == ["second", "first"]
+    document = json.loads((tmp_path / "trial.json").read_text())
+    assert [row["group"] for row in document["rows"]] == ["first", "second"]
+    assert not rows.publish_groups("trial", groups(ran, 2.0), ["second"], {})  # its goal is missed
+    assert rows.publish_groups("trial", groups(ran), ["first", "second"], {})
+
+
+def test_figures_of_other_versions_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    ran: list[str] = []
+    rows.publish_groups("trial", groups(ran), ["second"], {"emulator": "7.1"})
+    assert not rows.publish_groups("trial", groups(ran), ["first"], {"emulator": "7.2"})
+    document = json.loads((tmp_path / "trial.json").read_text())
+    assert [row["group"] for row in document["rows"]] == ["first"]

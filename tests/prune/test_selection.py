@@ -162,16 +162,21 @@ def test_the_same_choice_every_time() -> None:
     assert plans[0] == plans[1]
 
 
-def test_uniform_takes_the_same_share_everywhere() -> None:
+def test_uniform_scales_all_widths_alike() -> None:
+    """As MobileNets round: to fours, and never below nine tenths."""
     model = trained()
     structure = structure_of(model, SHAPE)
+    whole = macs(model, SHAPE)
     costs = MacCosts(SHAPE, "none")
-    choice = Selection(model, structure, flat(structure), costs, Limits(4)).uniform(
-        0.5 * macs(model, SHAPE)
-    )
-    after = widths(apply_plan(model, choice.plan))
-    assert after == {"stem.0": 8, "conv1": 8, "conv2": 8, "fc": 4}
-    assert choice.cost.value <= 0.5 * macs(model, SHAPE)
+    selection = Selection(model, structure, flat(structure), costs, Limits(4))
+    found = {}
+    for share in (1.0, 0.5, 0.3):
+        choice = selection.uniform(share * whole)
+        assert choice.cost.value >= share * whole
+        found[share] = widths(apply_plan(model, choice.plan))
+    assert found[1.0] == widths(model)
+    assert found[0.5] == {"stem.0": 12, "conv1": 12, "conv2": 12, "fc": 4}
+    assert found[0.3] == {"stem.0": 8, "conv1": 8, "conv2": 8, "fc": 4}
 
 
 def test_costs_are_those_of_the_formats(tmp_path: Path) -> None:
