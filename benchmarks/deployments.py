@@ -61,6 +61,11 @@ def example(module: str) -> Any:
     return importlib.import_module(module)
 
 
+def spec_of(example: str) -> Any:
+    """A spec of the MLPerf Tiny examples, as YAML has it."""
+    return YAML().load((EXAMPLES / f"{example}.yaml").read_text())
+
+
 def variant(
     example: str,
     name: str,
@@ -75,12 +80,11 @@ def variant(
     """A spec of the MLPerf Tiny examples with other stages and targets, written into `folder`.
 
     Args:
-        example: `ic` or `kws`.
+        example: `ic`, `kws` or another of their specs.
         data: split -> arguments of its factory in place of the example's.
         checkpoint: weights in place of the example's trainer.
     """
-    yaml = YAML()
-    spec = yaml.load((EXAMPLES / f"{example}.yaml").read_text())
+    spec = spec_of(example)
     spec["name"] = name
     spec["stages"] = [dict(stage) for stage in stages]
     spec["targets"] = list(targets)
@@ -97,5 +101,5 @@ def variant(
         spec["data"][split]["args"] = dict(arguments)
     path = folder / f"{name}.yaml"
     with path.open("w", encoding="utf-8") as file:
-        yaml.dump(spec, file)
+        YAML().dump(spec, file)
     return path

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pydantic
 import safetensors
@@ -26,19 +25,18 @@ from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import CacheError, NotFasterError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
+from edgesmith.pipeline.splits import Split
 from edgesmith.pipeline.stage import Progress, SilentProgress
 from edgesmith.pipeline.training.trainer import Trainer, Tuned, accuracy
 from edgesmith.prune.costs import Costs
 from edgesmith.prune.importances.base import Labelled, importances
 from edgesmith.prune.masks import Masks, apply_masks, magnitude_masks, zeros
-from edgesmith.prune.options import PruneOptions
+from edgesmith.prune.options import PruneOptions, Trials
 from edgesmith.prune.selection import Choice, Limits, Selection
 from edgesmith.prune.structure import structure_of
 from edgesmith.prune.surgery import Conv, after, apply_plan
+from edgesmith.prune.trials import best_allocation
 from edgesmith.prune.values import CostFigure, Frozen, LayerWidth, PrunePlan, PruneResult, Round
-
-if TYPE_CHECKING:
-    from edgesmith.pipeline.splits import Split
 
 _FAILURES = 3
 _NEAR = 0.98  # a goal closer than this to the present cost is not worth a round
@@ -149,17 +147,21 @@ class Pruner:
         self, module: nn.Module, done: _Done, goal: float, base: float
     ) -> tuple[nn.Module, _Done]:
         number = len(done.rounds) + 1
-        choice = self._choose(module, done, goal)
+        choice, tried = self._choose(module, done, goal)
         candidate = apply_plan(module, choice.plan)
         tuned = self._tuned(candidate, f"round-{number}", f"fine-tuning, round {number}")
         accepted = tuned.accuracy >= base - self._options.tolerance_points
-        made = Round(goal, choice.cost.value, tuned.before, tuned.accuracy, accepted, tuned.epochs)
+        made = Round(
+            goal, choice.cost.value, tuned.before, tuned.accuracy, accepted, tuned.epochs, tried
+        )
         rounds = (*done.rounds, made)
         if not accepted:
             return module, replace(done, rounds=rounds)
         return candidate, _Done(after(done.plan, choice.plan), rounds, choice.cost, done.before)
 
-    def _choose(self, module: nn.Module, done: _Done, goal: float) -> Choice:
+    def _choose(
+        self, module: nn.Module, done: _Done, goal: float
+    ) -> tuple[Choice, tuple[float, ...]]:
         options = self._options
         structure = structure_of(module, self._shape, options.exclude)
         work = copy.deepcopy(module).eval().requires_grad_(True)
@@ -169,14 +171,33 @@ class Pruner:
         choosing = Selection(module, structure, scores, self._task.costs, limits, self._whole)
         if not done.rounds and options.cost is not None:
             choosing.require(done.before.value * options.cost)  # before hours of training
-        return choosing.reach(goal, self._progress.report)
+        if options.trials is None:
+            return choosing.reach(goal, self._progress.report), ()
+        trial = self._trial(module, options.trials)
+        report = self._progress.report
+        found = best_allocation(
+            choosing, goal, trial, options.trials, seed=self._seed, report=report
+        )
+        return found.choice, found.accuracies
+
+    def _trial(self, module: nn.Module, options: Trials) -> Callable[[Choice], float]:
+        """A short training of an allocation, always of the same samples; its accuracy."""
+        assert self._options.finetune is not None
+        training = replace(self._options.finetune, epochs=options.epochs)
+        few = _few(self._task.train, options.samples, self._seed)
+
+        def train(choice: Choice) -> float:
+            candidate = apply_plan(module, choice.plan)
+            trainer = Trainer(candidate, self._model, training, seed=self._seed)
+            progress = SilentProgress()
+            return trainer.run(few, self._task.selection, progress, "trial").accuracy
+
+        return train
 
     def _labelled(self) -> Labelled:
         """The same train samples in every round."""
-        train, generator = self._task.train, torch.Generator().manual_seed(self._seed)
-        chosen = torch.randperm(len(train), generator=generator)[: self._options.samples]
-        inputs, labels = torch.from_numpy(train.inputs), torch.from_numpy(train.labels)
-        return Labelled(inputs[chosen], labels[chosen], self._seed)
+        few = _few(self._task.train, self._options.samples, self._seed)
+        return Labelled(torch.from_numpy(few.inputs), torch.from_numpy(few.labels), self._seed)
 
     def _tuned(self, module: nn.Module, name: str, label: str, masks: Masks | None = None) -> Tuned:
         """Fine-tune in place; without fine-tuning only measure."""
@@ -235,7 +256,7 @@ class Pruner:
             rounds=done.rounds,
             widths=widths,
             frozen=self._frozen,
-            notes=(*((costs.note,) if costs.note else ()), *notes),
+            notes=(*((costs.note,) if costs.note else ()), *_said(done.rounds), *notes),
         )
 
     def _save(self, module: nn.Module, done: _Done) -> None:
@@ -266,6 +287,24 @@ class Pruner:
                 fix="delete the folder; pruning starts again",
             ) from e
         return module.eval(), done
+
+
+def _said(rounds: Sequence[Round]) -> list[str]:
+    """What trials found, in words."""
+    return [
+        f"round {number}: of {len(each.tried)} allocations, trained for a moment, the best reached"
+        f" {max(each.tried):.2f} % of the selection split; that of the importance alone"
+        f" {each.tried[0]:.2f} %"
+        for number, each in enumerate(rounds, start=1)
+        if each.tried
+    ]
+
+
+def _few(split: Split, samples: int, seed: int) -> Split:
+    """So many samples of a split, drawn by the seed."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(split), generator=generator)[:samples].numpy()
+    return Split(split.inputs[chosen], split.labels[chosen])
 
 
 def next_goal(before: float, done: _Done, options: PruneOptions) -> float | None:

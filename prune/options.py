@@ -40,6 +40,20 @@ class Sparsity:
 
 
 @dataclass(frozen=True)
+class Trials:
+    """Allocations that are trained for a moment before one of them is fine-tuned.
+
+    Args:
+        candidates: how many; more than four are neighbours of the best.
+        epochs: of each, over `samples` of the train split; otherwise as `finetune` says.
+    """
+
+    candidates: Annotated[int, Field(ge=2)] = 8
+    epochs: Count = 3
+    samples: Count = 12000
+
+
+@dataclass(frozen=True)
 class PruneOptions:
     """Structured pruning to a cost on a target, then fine-tuning.
 
@@ -56,6 +70,8 @@ class PruneOptions:
         exclude: shell-style patterns of layers that keep their channels.
         finetune: training after each round, with the unpruned model as teacher; null leaves the
             weights as they are.
+        trials: choose among several ways to spread the cost over layers by short trainings; null
+            trusts the importance.
         sparsity: zeros after the channels are gone.
     """
 
@@ -69,6 +85,7 @@ class PruneOptions:
     max_pruned: Share = 0.9
     exclude: tuple[str, ...] = ()
     finetune: Training | None = FINETUNE
+    trials: Trials | None = None
     sparsity: Sparsity | None = None
 
     def check(self) -> None:
@@ -85,6 +102,11 @@ class PruneOptions:
             raise PruningError(
                 "neither `cost` nor `sparsity` is set, so there is nothing to prune",
                 fix="set one of them, or remove the stage",
+            )
+        if self.trials is not None and self.finetune is None:
+            raise PruningError(
+                "`trials` train allocations as `finetune` says, which is null",
+                fix="set `finetune`, or leave `trials` out",
             )
         pattern = self.sparsity
         if pattern is not None and pattern.pattern == "n:m" and pattern.kept >= pattern.of:

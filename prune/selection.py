@@ -20,6 +20,8 @@ from edgesmith.prune.surgery import apply_plan, converted, plan_of
 from edgesmith.prune.values import ChannelGroup, CostFigure, PrunePlan, Structure
 
 Units = tuple[int, ...]
+Price = Callable[[float, float, float], float]
+"""What a step loses, from a group's saliency before it, after it, and unpruned."""
 Report = Callable[[str, int, int | None], None]
 _STEPS = 16
 """A group goes from whole to its least in at most about so many steps."""
@@ -40,10 +42,20 @@ class Limits:
 
 @dataclass(frozen=True)
 class Choice:
-    """A plan, and what the module that it makes costs."""
+    """A plan, and what the module that it makes costs.
+
+    Args:
+        rung: group name -> steps that were taken in it.
+    """
 
     plan: PrunePlan
     cost: CostFigure
+    rung: Mapping[str, int]
+
+
+def saliency_lost(before: float, after: float, whole: float) -> float:
+    """First order: what goes is lost, whatever else is gone."""
+    return before - after
 
 
 def ladder(group: ChannelGroup, scores: Scores, limits: Limits, whole: int) -> list[Units]:
@@ -98,6 +110,7 @@ class Selection:
         self._structure = structure
         self._scores = scores
         self._costs = costs
+        self._lost_by: Price = saliency_lost
         given = whole or {}
         self._ladders = {
             group.name: ladder(
@@ -125,8 +138,10 @@ class Selection:
         if floor.value > goal:
             raise _unreachable(goal, floor)
 
-    def reach(self, goal: float, report: Report | None = None) -> Choice:
-        """Remove units until the cost is at most `goal`.
+    def reach(
+        self, goal: float, report: Report | None = None, price: Price = saliency_lost
+    ) -> Choice:
+        """Remove units until the cost is at most `goal`, beginning with the whole model.
 
         Raises:
             UnreachableCostError: the cheapest form costs more; its cost is named.
@@ -139,6 +154,7 @@ class Selection:
                 " with a smaller channel divisor",
             )
         self.require(goal)
+        self._lost_by, self._rung = price, dict.fromkeys(self._ladders, 0)
         now = self._at(self._rung)
         start, saved = now.cost.value, dict[str, float]()
         while now.cost.value > goal:
@@ -152,6 +168,29 @@ class Selection:
             if report is not None:
                 done = round(100 * (start - now.cost.value) / max(start - goal, 1e-9))
                 report("choosing channels", min(done, 100), 100)
+        return self._given_back(now, goal)
+
+    def near(self, choice: Choice, goal: float, generator: np.random.Generator) -> Choice | None:
+        """One group wider than in a choice, others narrower, within the cost.
+
+        Args:
+            generator: decides which.
+
+        Returns:
+            None where the group that it drew cannot be made wider, or nothing else narrower.
+        """
+        self._rung = dict(choice.rung)
+        names = sorted(self._rung)
+        wider = names[generator.integers(len(names))]
+        if self._rung[wider] == 0:
+            return None
+        self._rung[wider] -= 1
+        others = [name for name in names if name != wider]
+        while (now := self._at(self._rung)).cost.value > goal:
+            free = [n for n in others if self._rung[n] + 1 < len(self._ladders[n])]
+            if not free:
+                return None
+            self._rung[free[generator.integers(len(free))]] += 1
         return self._given_back(now, goal)
 
     def _given_back(self, now: Choice, goal: float) -> Choice:
@@ -202,10 +241,10 @@ class Selection:
         return self._lost(name, self._rung[name]) / saved
 
     def _lost(self, name: str, at: int) -> float:
-        """Saliency that the step from one rung to the next loses."""
-        rungs = self._ladders[name]
-        gone = sorted(set(rungs[at]) - set(rungs[at + 1]))
-        return float(self._scores[name][gone].sum())
+        """What the step from one rung to the next loses."""
+        scores, rungs = self._scores[name], self._ladders[name]
+        before, after = (float(scores[list(kept)].sum()) for kept in (rungs[at], rungs[at + 1]))
+        return self._lost_by(before, after, float(scores.sum()))
 
     def _adjacent(self, one: str, other: str) -> bool:
         layers = [{layer for layer, _ in self._structure[name].members} for name in (one, other)]
@@ -219,7 +258,7 @@ class Selection:
         return apply_plan(self._model, self._plan(rung))
 
     def _at(self, rung: Mapping[str, int]) -> Choice:
-        return Choice(self._plan(rung), self._costs.measure([self._made(rung)])[0])
+        return Choice(self._plan(rung), self._costs.measure([self._made(rung)])[0], dict(rung))
 
 
 def _scaled_rung(rungs: Sequence[Units], share: float) -> int:

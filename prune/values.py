@@ -116,6 +116,7 @@ class Round:
     Args:
         accuracy: on the selection split, percent, after fine-tuning.
         pruned_accuracy: the same, before fine-tuning.
+        tried: the same, of allocations after a short training; the first is the saliency's.
     """
 
     goal: float
@@ -124,6 +125,7 @@ class Round:
     accuracy: float
     accepted: bool
     epochs: int
+    tried: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

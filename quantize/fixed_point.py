@@ -184,9 +184,9 @@ class FixedPointNetwork(Network):
     @_scaled.register
     def _(self, op: ops.Mean, step: Step, inputs: list[Tensor]) -> Tensor:
         count = math.prod(inputs[0].shape[axis] for axis in op.axes)
-        scales = (self._affines[name].scale for name in (step.inputs[0], step.name))
+        before, after = (self._affines[name].scale for name in (step.inputs[0], step.name))
         total = inputs[0].long().sum(op.axes, op.keep_dims)
-        return _Scaling.of(mean_multiplier(*scales, count)).apply(total)
+        return _Scaling.of(mean_multiplier(before, after, count)).apply(total)
 
     @_scaled.register
     def _(self, op: ops.AveragePool, step: Step, inputs: list[Tensor]) -> Tensor:

@@ -26,13 +26,11 @@ EPOCHS = 12
 BATCH = 32
 PEAK_LEARNING_RATE = 0.005
 IMAGES = Training(
-    epochs=12,
-    batch_size=128,
+    epochs=10,
     learning_rate=2e-3,
-    weight_decay=0.01,
-    patience=12,
+    patience=10,
     flip=True,
-    shift=3,
+    shift=2,
     precision="bfloat16",
 )
 

@@ -10,14 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from edgesmith.pipeline.errors import CacheError, NotFasterError, UnreachableCostError
+from edgesmith.pipeline.errors import (
+    CacheError,
+    NotFasterError,
+    PruningError,
+    UnreachableCostError,
+)
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.stage import SilentProgress
 from edgesmith.pipeline.training.options import Training
 from edgesmith.pipeline.training.trainer import accuracy
 from edgesmith.prune.costs import MacCosts, macs
 from edgesmith.prune.driver import Pruned, Pruner, Task
-from edgesmith.prune.options import PruneOptions, Sparsity
+from edgesmith.prune.options import PruneOptions, Sparsity, Trials
 from edgesmith.prune.stored import load_pruned, load_result, save_pruned
 from edgesmith.prune.values import CostFigure, PruneResult
 from tests.prune.nets import Classifier, blobs, trained
@@ -153,6 +158,26 @@ def test_a_pruned_model_that_is_no_faster_is_an_error() -> None:
 def test_a_goal_that_no_round_can_reach_fails_before_training() -> None:
     with pytest.raises(UnreachableCostError, match="the nearest is"):
         Pruner(task(), replace(OPTIONS, cost=0.05), seed=0, progress=StopAt(1)).run()
+
+
+def test_trials_choose_the_allocation_that_trains_best() -> None:
+    options = replace(OPTIONS, rounds=1, trials=Trials(candidates=5, epochs=1, samples=128))
+    found = run(options)
+    (only,) = found.result.rounds
+    assert 2 <= len(only.tried) <= 5  # few allocations of two groups cost half
+    assert found.result.after.value <= 0.5 * found.result.before.value
+    assert f"of {len(only.tried)} allocations" in found.result.notes[-1]
+    assert same(found, run(options))
+    saliency = run(replace(options, trials=None))
+    if only.tried[0] == max(only.tried):
+        assert found.plan == saliency.plan
+    else:
+        assert found.plan != saliency.plan
+
+
+def test_trials_need_fine_tuning() -> None:
+    with pytest.raises(PruningError, match="which is null"):
+        run(replace(OPTIONS, finetune=None, trials=Trials()))
 
 
 def test_zeros_come_after_channels() -> None:
