@@ -35,7 +35,10 @@ class Recipe:
 def _recipe(weights: str, activations: str, goal: float | None = None, **more: Any) -> Recipe:
     floating = activations in {"fp8-e4m3", "fp8-e5m2", "float32"}
     stage = {"weights": weights, "activations": activations, **more}
-    return Recipe(f"{weights} x {activations}", stage, FLOATS if floating else INTEGERS, goal)
+    scales = ", scales powers of two" if more.get("power_of_two_scales") else ""
+    return Recipe(
+        f"{weights} x {activations}{scales}", stage, FLOATS if floating else INTEGERS, goal
+    )
 
 
 JUDGED = {
@@ -77,9 +80,7 @@ def formats(folder: Path) -> Iterator[Row]:
 
 def deployed(example: str, recipe: Recipe, folder: Path) -> DeploymentResult:
     """An example with its official weights, quantized by a recipe and run on its target."""
-    name = f"{example}-{recipe.name}".replace(" x ", "-")
-    if recipe.stage.get("power_of_two_scales"):
-        name += "-pow2"
+    name = f"{example}-{recipe.name}".replace(" x ", "-").replace(", ", "-").replace(" ", "-")
     spec = variant(example, name, folder, [{"stage": "quantize", **recipe.stage}], [recipe.target])
     return deploy(spec, folder)[recipe.target]
 

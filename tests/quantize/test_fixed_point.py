@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def differing(
     graph = legalize(read_model(folder / "model.onnx"), get_target("c-host").describe())
     source = graph[graph.inputs[0]]
     codes = encode_inputs(source, data, graph.layout.get(source.name))
-    found = execute(graph, [codes], PROFILES["tflite-micro"], trace=True)
+    found: Any = execute(graph, [codes], PROFILES["tflite-micro"], trace=True)
     device = trace_of_codes(graph, found, TraceOrder(dict(graph.layout)))
     trace = scored.trace(data)
     assert made.module.output in device
