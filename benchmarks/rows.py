@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
+from edgesmith.pipeline.cache import write_atomically
+from edgesmith.pipeline.own_source import own_source_digest
 from edgesmith.pipeline.versions import installed, machine
 
 RESULTS = Path(__file__).parent / "results"
@@ -62,21 +65,24 @@ def publish_groups(
 ) -> bool:
     """As `publish`, of a benchmark whose groups can be measured one at a time.
 
-    The file keeps what earlier runs measured in the other groups, with the same machine and
-    versions. It is written after each group, so that a long run that is cut off is not lost.
+    The file keeps what earlier runs measured in other groups, with the same machine and versions;
+    every row names its group and a digest of edgesmith's source as it was then. The file is
+    written after each group, so that a long run that is cut off is not lost.
 
     Returns:
         Whether every group was measured and every goal is met.
     """
-    kept = _kept(name, versions) if len(chosen) < len(groups) else {}
+    kept = _kept(name, versions)
     for group in chosen:
-        kept[group] = list(groups[group]())
+        more = {"group": group, "source": own_source_digest()[:12]}
+        kept[group] = [asdict(row) | more for row in groups[group]()]
         kept = {each: kept[each] for each in groups if each in kept}
-        rows = [asdict(row) | {"group": each} for each, rows in kept.items() for row in rows]
-        _write(name, versions, {"rows": rows})
-    return _print(name, [row for rows in kept.values() for row in rows]) and len(kept) == len(
-        groups
-    )
+        _write(name, versions, {"rows": [row for rows in kept.values() for row in rows]})
+    missing = [group for group in groups if group not in kept]
+    if missing:
+        print(f"not measured: {', '.join(missing)}", file=sys.stderr)
+    met = _print(name, [_row(each) for rows in kept.values() for each in rows])
+    return met and not missing
 
 
 def _header(versions: Mapping[str, str]) -> dict[str, Any]:
@@ -86,24 +92,29 @@ def _header(versions: Mapping[str, str]) -> dict[str, Any]:
 def _write(name: str, versions: Mapping[str, str], rows: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(_header(versions) | rows, indent=2)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
+    write_atomically(RESULTS / f"{name}.json", (text + "\n").encode())
 
 
-def _kept(name: str, versions: Mapping[str, str]) -> dict[str, list[Row]]:
-    """What the file of a benchmark says, by group, where it was measured as it would be now."""
+def _kept(name: str, versions: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """What the file of a benchmark says, by group, if this machine and these versions wrote it."""
     path = RESULTS / f"{name}.json"
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     if not path.exists():
         return found
     document = json.loads(path.read_text())
     header = json.loads(json.dumps(_header(versions)))
     if any(document.get(key) != value for key, value in header.items()):
+        print(
+            f"{path.name} is of another machine or other versions: measured anew", file=sys.stderr
+        )
         return found
     for row in document["rows"]:
-        group = row.pop("group")
-        del row["met"]
-        found.setdefault(group, []).append(Row(**row))
+        found.setdefault(row["group"], []).append(row)
     return found
+
+
+def _row(data: Mapping[str, Any]) -> Row:
+    return Row(**{each.name: data[each.name] for each in fields(Row) if each.init})
 
 
 def _print(name: str, found: Sequence[Row]) -> bool:

@@ -47,6 +47,7 @@ from edgesmith.quantize.qat.values import load_result as load_training
 from edgesmith.targets.base import LatencyRun, TargetDescription
 from edgesmith.targets.graph.costs import largest_live_bytes
 from edgesmith.targets.graph.drift import TraceOrder, layer_rows, trace_of_codes, worst_layers
+from edgesmith.targets.graph.reference.profiles import TFLITE_MICRO
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.stage import StageContext
@@ -56,7 +57,6 @@ Labels = npt.NDArray[np.int64]
 
 SCORED = (FORMS[0], PRUNED_FORM, *FORMS[1:], FIXED_POINT_FORM)
 """Forms in the order of the pipeline."""
-_FIXED_POINT_PROFILE = "tflite-micro"
 
 _DIGESTED = ("data", "load", "prune", "quantize", "export")
 """Stages whose files say what went into the artifact."""
@@ -152,7 +152,7 @@ def _scored_forms(context: StageContext, description: TargetDescription) -> tupl
     """Forms that were scored without the target, as far as they matter to it."""
     if "score" not in context.inputs:
         return ()
-    fixed_point = description.rounding_profile == _FIXED_POINT_PROFILE
+    fixed_point = description.rounding_profile == TFLITE_MICRO.name
     return tuple(form for form in SCORED if fixed_point or form != FIXED_POINT_FORM)
 
 

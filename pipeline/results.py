@@ -36,7 +36,7 @@ class BudgetCheck:
 class AccuracyRow:
     """Accuracy of one form of the model on the test split, percent, with a Wilson interval."""
 
-    form: str  # "float", "fake-quantized", "onnxruntime", "reference", "deployed"
+    form: str  # "float", "fake-quantized", "onnxruntime", "fixed-point", "reference", "deployed"
     accuracy: Measurement
 
 

@@ -4,7 +4,7 @@
 
 A round that loses more accuracy than is tolerated is rolled back and tried again half as far (in
 the ratio of costs); after `_FAILURES` of those pruning ends with what was accepted. After every
-round, and every epoch in it, all state is on disk where a checkpoint folder is given.
+round, every trial and every epoch in it, all state is on disk where a checkpoint folder is given.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import nn
 
 from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
-from edgesmith.pipeline.errors import CacheError, NotFasterError
+from edgesmith.pipeline.errors import NotFasterError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.splits import Split
 from edgesmith.pipeline.stage import Progress, SilentProgress
@@ -35,7 +35,7 @@ from edgesmith.prune.options import PruneOptions, Trials
 from edgesmith.prune.selection import Choice, Limits, Selection
 from edgesmith.prune.structure import structure_of
 from edgesmith.prune.surgery import Conv, after, apply_plan
-from edgesmith.prune.trials import best_allocation
+from edgesmith.prune.trials import KnownTrials, best_allocation, unreadable
 from edgesmith.prune.values import CostFigure, Frozen, LayerWidth, PrunePlan, PruneResult, Round
 
 _FAILURES = 3
@@ -173,24 +173,31 @@ class Pruner:
             choosing.require(done.before.value * options.cost)  # before hours of training
         if options.trials is None:
             return choosing.reach(goal, self._progress.report), ()
-        trial = self._trial(module, options.trials)
+        known = KnownTrials(self._checkpoint, len(done.rounds) + 1)
+        trial = self._trial(module, options.trials, known)
         report = self._progress.report
         found = best_allocation(
             choosing, goal, trial, options.trials, seed=self._seed, report=report
         )
         return found.choice, found.accuracies
 
-    def _trial(self, module: nn.Module, options: Trials) -> Callable[[Choice], float]:
+    def _trial(
+        self, module: nn.Module, options: Trials, known: KnownTrials
+    ) -> Callable[[Choice], float]:
         """A short training of an allocation, always of the same samples; its accuracy."""
         assert self._options.finetune is not None
         training = replace(self._options.finetune, epochs=options.epochs)
         few = _few(self._task.train, options.samples, self._seed)
 
         def train(choice: Choice) -> float:
+            before = known.accuracy(choice)
+            if before is not None:
+                return before
             candidate = apply_plan(module, choice.plan)
             trainer = Trainer(candidate, self._model, training, seed=self._seed)
-            progress = SilentProgress()
-            return trainer.run(few, self._task.selection, progress, "trial").accuracy
+            found = trainer.run(few, self._task.selection, SilentProgress(), "trial").accuracy
+            known.add(choice, found)
+            return found
 
         return train
 
@@ -282,10 +289,7 @@ class Pruner:
             module = apply_plan(self._model, done.plan)
             module.load_state_dict(weights)
         except (OSError, RuntimeError, safetensors.SafetensorError, pydantic.ValidationError) as e:
-            raise CacheError(
-                f"the pruning checkpoint in {folder} cannot be read: {type(e).__name__}",
-                fix="delete the folder; pruning starts again",
-            ) from e
+            raise unreadable(folder, e) from e
         return module.eval(), done
 
 

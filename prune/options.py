@@ -44,7 +44,8 @@ class Trials:
     """Allocations that are trained for a moment before one of them is fine-tuned.
 
     Args:
-        candidates: how many; more than four are neighbours of the best.
+        candidates: how many; half of them, at most four, rank the same saliencies differently,
+            the others are neighbours of the best.
         epochs: of each, over `samples` of the train split; otherwise as `finetune` says.
     """
 
@@ -103,10 +104,11 @@ class PruneOptions:
                 "neither `cost` nor `sparsity` is set, so there is nothing to prune",
                 fix="set one of them, or remove the stage",
             )
-        if self.trials is not None and self.finetune is None:
+        if self.trials is not None and (self.finetune is None or self.cost is None):
+            missing = "cost" if self.cost is None else "finetune"
             raise PruningError(
-                "`trials` train allocations as `finetune` says, which is null",
-                fix="set `finetune`, or leave `trials` out",
+                f"`trials` train allocations of channels, which needs `{missing}`, and it is null",
+                fix=f"set `{missing}`, or leave `trials` out",
             )
         pattern = self.sparsity
         if pattern is not None and pattern.pattern == "n:m" and pattern.kept >= pattern.of:

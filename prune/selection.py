@@ -21,7 +21,7 @@ from edgesmith.prune.values import ChannelGroup, CostFigure, PrunePlan, Structur
 
 Units = tuple[int, ...]
 Price = Callable[[float, float, float], float]
-"""What a step loses, from a group's saliency before it, after it, and unpruned."""
+"""What a step loses, from the saliency that goes, that stays, and of the whole group."""
 Report = Callable[[str, int, int | None], None]
 _STEPS = 16
 """A group goes from whole to its least in at most about so many steps."""
@@ -53,9 +53,9 @@ class Choice:
     rung: Mapping[str, int]
 
 
-def saliency_lost(before: float, after: float, whole: float) -> float:
+def saliency_lost(gone: float, stays: float, whole: float) -> float:
     """First order: what goes is lost, whatever else is gone."""
-    return before - after
+    return gone
 
 
 def ladder(group: ChannelGroup, scores: Scores, limits: Limits, whole: int) -> list[Units]:
@@ -110,7 +110,6 @@ class Selection:
         self._structure = structure
         self._scores = scores
         self._costs = costs
-        self._lost_by: Price = saliency_lost
         given = whole or {}
         self._ladders = {
             group.name: ladder(
@@ -118,7 +117,6 @@ class Selection:
             )
             for group in structure.groups
         }
-        self._rung = dict.fromkeys(self._ladders, 0)
 
     def stuck(self) -> tuple[str, ...]:
         """Groups of which nothing can go within the limits."""
@@ -126,7 +124,7 @@ class Selection:
 
     def cheapest(self) -> Choice:
         """As small as the limits allow."""
-        return self._at({name: len(rungs) - 1 for name, rungs in self._ladders.items()})
+        return self.at({name: len(rungs) - 1 for name, rungs in self._ladders.items()})
 
     def require(self, goal: float) -> None:
         """Refuse a cost that nothing reaches.
@@ -154,57 +152,58 @@ class Selection:
                 " with a smaller channel divisor",
             )
         self.require(goal)
-        self._lost_by, self._rung = price, dict.fromkeys(self._ladders, 0)
-        now = self._at(self._rung)
+        now = self.at(dict.fromkeys(self._ladders, 0))
         start, saved = now.cost.value, dict[str, float]()
         while now.cost.value > goal:
-            self._measure(saved, now.cost.value)
+            self._measure(saved, now)
             if not saved:  # every step alone costs more; together they reach the floor
                 return self.cheapest()
-            best = min(saved, key=lambda name: (self._price(name, saved[name]), name))
-            self._rung[best] += 1
-            now = self._at(self._rung)
+            # The least loss per cost saved.
+            lost = {name: self._lost(price, name, now.rung[name]) for name in saved}
+            best = min(saved, key=lambda name: (lost[name] / saved[name], name))
+            now = self.at(_moved(now.rung, best, 1))
             saved = {n: s for n, s in saved.items() if not self._adjacent(n, best)}
             if report is not None:
                 done = round(100 * (start - now.cost.value) / max(start - goal, 1e-9))
                 report("choosing channels", min(done, 100), 100)
-        return self._given_back(now, goal)
+        return self._given_back(now, goal, price)
 
-    def near(self, choice: Choice, goal: float, generator: np.random.Generator) -> Choice | None:
+    def near(
+        self, choice: Choice, goal: float, generator: np.random.Generator, price: Price
+    ) -> Choice | None:
         """One group wider than in a choice, others narrower, within the cost.
 
         Args:
             generator: decides which.
+            price: which of them is made wider again, where that fits.
 
         Returns:
-            None where the group that it drew cannot be made wider, or nothing else narrower.
+            None where the group that it drew is whole, or the others are at their least.
         """
-        self._rung = dict(choice.rung)
-        names = sorted(self._rung)
+        names = sorted(choice.rung)
         wider = names[generator.integers(len(names))]
-        if self._rung[wider] == 0:
+        if choice.rung[wider] == 0:
             return None
-        self._rung[wider] -= 1
-        others = [name for name in names if name != wider]
-        while (now := self._at(self._rung)).cost.value > goal:
-            free = [n for n in others if self._rung[n] + 1 < len(self._ladders[n])]
+        now = self.at(_moved(choice.rung, wider, -1))
+        while now.cost.value > goal:
+            free = [n for n in names if n != wider and now.rung[n] + 1 < len(self._ladders[n])]
             if not free:
                 return None
-            self._rung[free[generator.integers(len(free))]] += 1
-        return self._given_back(now, goal)
+            now = self.at(_moved(now.rung, free[generator.integers(len(free))], 1))
+        return self._given_back(now, goal, price)
 
-    def _given_back(self, now: Choice, goal: float) -> Choice:
+    def _given_back(self, now: Choice, goal: float, price: Price) -> Choice:
         """Steps that turn out to fit below the goal are undone: the last one overshoots."""
         while True:
-            names = [name for name, at in self._rung.items() if at > 0]
-            models = [self._made({**self._rung, name: self._rung[name] - 1}) for name in names]
+            names = [name for name, at in now.rung.items() if at > 0]
+            models = [self._made(_moved(now.rung, name, -1)) for name in names]
             costs = zip(names, self._costs.measure(models), strict=True)
             fitting = [name for name, cost in costs if cost.value <= goal]
             if not fitting:
                 return now
-            best = max(fitting, key=lambda name: (self._lost(name, self._rung[name] - 1), name))
-            self._rung[best] -= 1
-            now = self._at(self._rung)
+            lost = {name: self._lost(price, name, now.rung[name] - 1) for name in fitting}
+            best = max(fitting, key=lambda name: (lost[name], name))
+            now = self.at(_moved(now.rung, best, -1))
 
     def uniform(self, cost: float) -> Choice:
         """All widths scaled alike, the narrowest that costs at least `cost`: what to compare with.
@@ -212,39 +211,35 @@ class Selection:
         Widths are rounded as MobileNets round theirs: to the nearest that is allowed, but to no
         less than nine tenths of the exact one.
         """
-        found = self._at(dict.fromkeys(self._ladders, 0))
+        found = self.at(dict.fromkeys(self._ladders, 0))
         for percent in range(99, 0, -1):
             rung = {n: _scaled_rung(rungs, percent / 100) for n, rungs in self._ladders.items()}
             plan = self._plan(rung)
             if plan == found.plan:
                 continue
-            choice = self._at(rung)
+            choice = self.at(rung)
             if choice.cost.value < cost:
                 break
             found = choice
         return found
 
-    def _measure(self, saved: dict[str, float], now: float) -> None:
+    def _measure(self, saved: dict[str, float], now: Choice) -> None:
         """Fill in what the next step of each group saves; steps that save nothing are left out."""
         missing = [
             name
             for name, rungs in self._ladders.items()
-            if name not in saved and self._rung[name] + 1 < len(rungs)
+            if name not in saved and now.rung[name] + 1 < len(rungs)
         ]
-        models = [self._made({**self._rung, name: self._rung[name] + 1}) for name in missing]
+        models = [self._made(_moved(now.rung, name, 1)) for name in missing]
         for name, cost in zip(missing, self._costs.measure(models), strict=True):
-            if cost.value < now:
-                saved[name] = now - cost.value
+            if cost.value < now.cost.value:
+                saved[name] = now.cost.value - cost.value
 
-    def _price(self, name: str, saved: float) -> float:
-        """Saliency that the group's next step loses, per cost saved."""
-        return self._lost(name, self._rung[name]) / saved
-
-    def _lost(self, name: str, at: int) -> float:
+    def _lost(self, price: Price, name: str, at: int) -> float:
         """What the step from one rung to the next loses."""
         scores, rungs = self._scores[name], self._ladders[name]
-        before, after = (float(scores[list(kept)].sum()) for kept in (rungs[at], rungs[at + 1]))
-        return self._lost_by(before, after, float(scores.sum()))
+        gone = float(scores[sorted(set(rungs[at]) - set(rungs[at + 1]))].sum())
+        return price(gone, float(scores[list(rungs[at + 1])].sum()), float(scores.sum()))
 
     def _adjacent(self, one: str, other: str) -> bool:
         layers = [{layer for layer, _ in self._structure[name].members} for name in (one, other)]
@@ -257,8 +252,13 @@ class Selection:
     def _made(self, rung: Mapping[str, int]) -> nn.Module:
         return apply_plan(self._model, self._plan(rung))
 
-    def _at(self, rung: Mapping[str, int]) -> Choice:
+    def at(self, rung: Mapping[str, int]) -> Choice:
+        """The choice of so many steps in each group."""
         return Choice(self._plan(rung), self._costs.measure([self._made(rung)])[0], dict(rung))
+
+
+def _moved(rung: Mapping[str, int], name: str, steps: int) -> dict[str, int]:
+    return {**rung, name: rung[name] + steps}
 
 
 def _scaled_rung(rungs: Sequence[Units], share: float) -> int:

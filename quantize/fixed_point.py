@@ -10,7 +10,8 @@ a layer with int3 weights every twentieth code may differ, and accuracy with the
 hold them exactly, and TFLite's fixed-point arithmetic on int64. Layers, sums, products, means,
 average pools, matrix products and changes of scale equal the reference executor's (profile
 `tflite-micro`) bit for bit, and so does what only moves or compares codes. Others (softmax,
-sigmoid, GELU, bilinear resizing, ...) are computed in reals and may be a code off.
+sigmoid, tanh, hard-swish, GELU, layer normalization, bilinear resizing) are computed in reals and
+may be a code off.
 """
 
 from __future__ import annotations
@@ -33,9 +34,22 @@ from edgesmith.quantize.network import Network, Step, key
 from edgesmith.quantize.placement import Placement
 from edgesmith.quantize.ptq import QuantizedModel
 from edgesmith.quantize.searched import Searched
+from edgesmith.targets.graph.reference.kernel import code_of
 from edgesmith.targets.graph.reference.reduce import mean_multiplier
 from edgesmith.targets.graph.requantize import Multiplier, quantize_multiplier
 
+FIXED_POINT = (
+    ops.Conv,
+    ops.Linear,
+    ops.Add,
+    ops.Sub,
+    ops.Mul,
+    ops.MatMul,
+    ops.Mean,
+    ops.AveragePool,
+    ops.Requantize,
+)
+"""Operators that scale accumulators. Others move or compare codes, or are computed in reals."""
 _HEADROOM = {8: 20, 16: 15}
 """Bits by which operands of a sum are raised, by the width of the stored codes."""
 
@@ -65,9 +79,10 @@ class _Scaling:
 
     def apply(self, values: Tensor) -> Tensor:
         """int64 accumulators, scaled: MultiplyByQuantizedMultiplier."""
-        return self._wide(values) if self.wide else self._narrow(_wrapped(values))
+        return self._round_once(values) if self.wide else self.round_twice(_wrapped(values))
 
-    def _narrow(self, values: Tensor) -> Tensor:
+    def round_twice(self, values: Tensor) -> Tensor:
+        """As C's int32 accumulators are scaled, of any int64 values."""
         left, right = self.shift.clamp_min(0), (-self.shift).clamp_min(0)
         raised = _wrapped(values << left) if left.any() else values
         product = (raised * self.multiplier + (1 << 30)) >> 31
@@ -75,7 +90,7 @@ class _Scaling:
         lowered = product + ((product >> 63) & -(right > 0).long())
         return (lowered + ((torch.ones_like(right) << right) >> 1)) >> right
 
-    def _wide(self, values: Tensor) -> Tensor:
+    def _round_once(self, values: Tensor) -> Tensor:
         rounded = (self.multiplier + (1 << 15)) >> 16
         reduced = torch.where(self.multiplier < 0x7FFF0000, rounded, 0x7FFF)
         total = 15 - self.shift
@@ -111,46 +126,43 @@ class FixedPointNetwork(Network):
             name: affine_of(integers[root], placement.formats[root])
             for name, root in placement.quantizer_of.items()
         }
-        self._layers = {step.name: self._layer(step, integers) for step in fake.layer_steps()}
+        self._integer_layers = {
+            step.name: self._layer(step, integers) for step in fake.layer_steps()
+        }
 
     @torch.no_grad()
     def compute(self, step: Step, operands: list[Tensor]) -> Tensor:
         """What a step makes of its operands, as real values of the device's codes."""
+        if not isinstance(step.op, FIXED_POINT):
+            return super().compute(step, operands)
         inputs = [
             torch.round(value / float(self._affines[name].scale))
             for name, value in zip(step.inputs, operands, strict=True)
         ]
         scaled = self._scaled(step.op, step, inputs)
-        if scaled is None:
-            return super().compute(step, operands)
         affine = self._affines[step.name]
         low, high = _limits(step.activation, affine)
         codes = (scaled + affine.zero_point).clamp(low, high) - affine.zero_point
         return codes.float() * torch.tensor(affine.scale)
 
     @singledispatchmethod
-    def _scaled(self, op: ops.Op, step: Step, inputs: list[Tensor]) -> Tensor | None:
+    def _scaled(self, op: ops.Op, step: Step, inputs: list[Tensor]) -> Tensor:
         """Output codes less their zero point as int64, from those of the inputs as floats."""
-        return None
+        raise NotImplementedError(op.kind)
 
     @_scaled.register
     def _(self, op: ops.Conv, step: Step, inputs: list[Tensor]) -> Tensor:
-        layer = self._layers[step.name]
+        layer = self._integer_layers[step.name]
         convolve = F.conv1d if len(op.kernel) == 1 else F.conv2d
-        sums = convolve(
-            inputs[0].to(layer.weight.dtype),
-            layer.weight,
-            None,
-            op.stride,
-            op.padding,
-            op.dilation,
-            op.groups,
-        )
+        x = inputs[0].to(layer.weight.dtype)
+        # NNPACK would transform (Winograd), and its sums are not exact.
+        with torch.backends.nnpack.flags(enabled=False):
+            sums = convolve(x, layer.weight, None, op.stride, op.padding, op.dilation, op.groups)
         return layer.scaling.apply(sums.long() + layer.bias)
 
     @_scaled.register
     def _(self, op: ops.Linear, step: Step, inputs: list[Tensor]) -> Tensor:
-        layer = self._layers[step.name]
+        layer = self._integer_layers[step.name]
         sums = F.linear(inputs[0].to(layer.weight.dtype), layer.weight)
         return layer.scaling.apply(sums.long() + layer.bias)
 
@@ -186,7 +198,7 @@ class FixedPointNetwork(Network):
         count = math.prod(inputs[0].shape[axis] for axis in op.axes)
         before, after = (self._affines[name].scale for name in (step.inputs[0], step.name))
         total = inputs[0].long().sum(op.axes, op.keep_dims)
-        return _Scaling.of(mean_multiplier(before, after, count)).apply(total)
+        return _Scaling.of(mean_multiplier(before, after, count)).round_twice(total)
 
     @_scaled.register
     def _(self, op: ops.AveragePool, step: Step, inputs: list[Tensor]) -> Tensor:
@@ -238,8 +250,8 @@ def _window_sums(op: ops.AveragePool, x: Tensor) -> Tensor:
     pads = tuple(pad for each in reversed(op.padding) for pad in (each, each))
     images = F.pad(x.double(), pads)
     axes = len(op.kernel)
-    for axis, (size, stride) in enumerate(zip(op.kernel, op.stride, strict=True)):
-        images = images.unfold(axis - axes - axis, size, stride)
+    for size, stride in zip(op.kernel, op.stride, strict=True):
+        images = images.unfold(-axes, size, stride)  # each appends an axis: the next is there
     return images.sum(tuple(range(-axes, 0))).long()
 
 
@@ -254,13 +266,6 @@ def _limits(activation: ops.Activation | None, affine: Affine) -> tuple[int, int
         case ops.Clamp():
             low, high = activation.low, activation.high
     return (
-        lowest if low is None else max(lowest, _code(low, affine)),
-        highest if high is None else min(highest, _code(high, affine)),
-    )
-
-
-def _code(real: float, affine: Affine) -> int:
-    quotient = np.float32(real) / affine.scale
-    return affine.zero_point + int(
-        np.copysign(np.floor(np.abs(quotient) + np.float32(0.5)), quotient)
+        lowest if low is None else max(lowest, code_of(low, affine.scale, affine.zero_point)),
+        highest if high is None else min(highest, code_of(high, affine.scale, affine.zero_point)),
     )

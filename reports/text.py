@@ -7,7 +7,7 @@ import unicodedata
 
 # Marks that reorder or hide neighbouring text: a layer name must not lie about itself.
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-_FORM_NAMES = {"onnxruntime": "ONNX Runtime", "fixed-point": "Fake-quantized, device rounding"}
+_FORM_NAMES = {"onnxruntime": "ONNX Runtime", "fixed-point": "Fixed-point (device rounding)"}
 _UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _BYTE_STEPS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 

@@ -61,4 +61,5 @@ def _run(
 
 
 def _weight_bytes(result: DeploymentResult) -> int:
-    return sum(layer.weight_bytes for layer in result.layers)
+    """Of weights as files store them, without biases and scales."""
+    return sum(layer.formats.code_bytes for layer in result.layers if layer.formats)

@@ -1,7 +1,8 @@
 """Structured pruning by measured instructions, against the whole model and uniform widths.
 
-All start from the same weights and are fine-tuned alike: the same teacher, the same epochs. The
-uniform widths are given at least as many instructions as the pruned model has.
+All start from the same weights and are fine-tuned alike: the same teacher, the same epochs.
+The widths of the pruned model are those that its trials chose on the selection split; uniform
+widths have no choice to make, and are given at least as many instructions.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from compression.trained import SEED, SHAPE, Trained, trained, tuned
 from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.pipeline.target_facts import get_target
-from edgesmith.pipeline.training.options import Training
 from edgesmith.prune.costs import costs_on
 from edgesmith.prune.importances.base import Labelled, importances
 from edgesmith.prune.options import PruneOptions
@@ -32,20 +32,22 @@ CORE = "cortex-m4"
 MINUTES = 20
 STAGE: dict[str, Any] = spec_of("ic-pruned")["stages"][0]
 OPTIONS = adapter(PruneOptions).validate_python({k: v for k, v in STAGE.items() if k != "stage"})
-SHARE, FINETUNE = OPTIONS.cost or 1.0, OPTIONS.finetune or Training()
 FEW = {"test": {"part": "test", "per_class": 10}}
 
 
 def pruning(folder: Path) -> Iterator[Row]:
     """IC at half of its measured Cortex-M4 instructions, beside uniform widths."""
+    share, finetune = OPTIONS.cost, OPTIONS.finetune
+    assert share is not None
+    assert finetune is not None
     start = trained(folder)
     before = time.perf_counter()
     result = _pruned(folder, start)
     minutes = start.minutes + (time.perf_counter() - before) / 60
     ours = percent(result, "pruned")
-    floating = tuned(copy.deepcopy(start.module), start, FINETUNE, "IC, not pruned")
-    uniform, whole = _uniform(folder, start)
-    narrow = tuned(apply_plan(start.module, uniform.plan), start, FINETUNE, "IC, uniform")
+    floating = tuned(copy.deepcopy(start.module), start, finetune, "IC, not pruned")
+    uniform, whole = _uniform(folder, start, share)
+    narrow = tuned(apply_plan(start.module, uniform.plan), start, finetune, "IC, uniform")
     instructions = _instructions(result)
 
     yield Row("IC: float, fine-tuned, before pruning", start.percent, "%")
@@ -53,8 +55,8 @@ def pruning(folder: Path) -> Iterator[Row]:
     yield Row("IC: pruned, fine-tuned", ours, "%")
     yield Row("IC: pruned below float", floating - ours, "points", goal=3)
     yield Row("IC: pruned, INT8, deployed", percent(result, "deployed"), "%")
-    share = instructions / _instructions(_unpruned(folder, start))
-    yield Row("IC: pruned, share of measured instructions", share, "", "simulated", SHARE)
+    left = instructions / _instructions(_unpruned(folder, start))
+    yield Row("IC: pruned, share of measured instructions", left, "", "simulated", goal=share)
     yield Row("IC: fine-tuning before, and the whole spec", minutes, "min", goal=MINUTES)
     yield Row("IC: uniform widths, fine-tuned", narrow, "%")
     assert result.pruning is not None
@@ -86,10 +88,10 @@ def _unpruned(folder: Path, start: Trained) -> DeploymentResult:
     return deploy(spec, folder)[CORE]
 
 
-def _uniform(folder: Path, start: Trained) -> tuple[Choice, float]:
+def _uniform(folder: Path, start: Trained, share: float) -> tuple[Choice, float]:
     """Uniform widths that cost at least the goal, with the stage's importance; the whole cost."""
     costs = costs_on(get_target(CORE), folder / ".edgesmith" / "costs", SHAPE)
-    structure = structure_of(start.module, SHAPE, ())
+    structure = structure_of(start.module, SHAPE, OPTIONS.exclude)
     generator = torch.Generator().manual_seed(SEED)
     chosen = torch.randperm(len(start.train), generator=generator)[: OPTIONS.samples]
     inputs, labels = (torch.from_numpy(each) for each in (start.train.inputs, start.train.labels))
@@ -101,4 +103,4 @@ def _uniform(folder: Path, start: Trained) -> tuple[Choice, float]:
         start.module, structure, scores, costs, Limits(divisor, OPTIONS.max_pruned)
     )
     whole = costs.measure([start.module])[0].value
-    return selection.uniform(SHARE * whole), whole
+    return selection.uniform(share * whole), whole

@@ -1,6 +1,7 @@
 """`score`: what the float, the fake-quantized and the exported model say about the test split.
 
-The fake-quantized model is scored twice: rounding as the exported file says, and as devices do.
+The fake-quantized model is scored twice: rounding as the exported file says, and as the kernels of
+microcontrollers do.
 
 Output: `predictions.npz` (form -> outputs [samples, ...]) and one `trace-FORM.npz` per
 form (tensor -> values of the first test samples, in torch's axis order).

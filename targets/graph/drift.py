@@ -1,9 +1,9 @@
 """How far each layer drifts from one form of the model to the next.
 
-Forms, in order: float, fake-quantized, the exported file in ONNX Runtime, the
-reference executor, the deployed artifact. A trace maps tensor names to real
-values [samples, ...] in the source model's axis order, so forms compare element by
-element.
+Forms, in order: float, fake-quantized, the exported file in ONNX Runtime, fake-quantized
+with a device's rounding (where the target has it), the reference executor, the deployed
+artifact. A trace maps tensor names to real values [samples, ...] in the source model's axis
+order, so forms compare element by element.
 """
 
 from __future__ import annotations

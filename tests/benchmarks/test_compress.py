@@ -11,19 +11,27 @@ import pytest
 
 from edgesmith.pipeline.lint import load_spec
 from edgesmith.pipeline.registry import Registries
-from edgesmith.pipeline.results import AccuracyRow, DeploymentResult, LayerRow, Parity
+from edgesmith.pipeline.results import (
+    AccuracyRow,
+    DeploymentResult,
+    LayerFormats,
+    LayerRow,
+    Parity,
+)
 from tests.benchmarks.loading import benchmark
 from tests.reports.sample import bare_result, measured
 
 compress = benchmark("compress")
 formats = benchmark("compression.formats")
 mixed = benchmark("compression.mixed")
+pruning = benchmark("compression.pruning")
 qat = benchmark("compression.qat")
 trained = benchmark("compression.trained")
 deployments = benchmark("deployments")
 
 REGISTRIES = Registries.discovered()
-LAYER = LayerRow(0, "conv", "Conv2D", (1, 4, 4, 8), 8, 8, 1000, 600)
+FORMATS = LayerFormats("int8", "int8", "int8", True, 576, 0, 576)
+LAYER = LayerRow(0, "conv", "Conv2D", (1, 4, 4, 8), 8, 8, 1000, 600, formats=FORMATS)
 
 
 def made_up(floating: float = 75.0, deployed: float = 75.0, scored: float = 75.0) -> Any:
@@ -124,6 +132,19 @@ def test_qat_is_judged_against_the_float_model_that_it_starts_from(
     assert [row.id for row in made if not row.met] == ["IC: W4A8, QAT, below float"]
     made, _ = rows(qat.qat, made_up(floating=80.0, deployed=79.6), monkeypatch, tmp_path)
     assert all(row.met for row in made)
+
+
+def test_pruning_measures_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tmp_path / "ic.safetensors"
+    checkpoint.write_bytes(b"")
+    start = trained.Trained(None, checkpoint, None, None, None, 80.0, 5.0)
+    deploy = Deployments(made_up())
+    monkeypatch.setattr(pruning, "deploy", deploy)
+    pruning._pruned(tmp_path, start)
+    pruning._unpruned(tmp_path, start)
+    assert deploy.names == ["ic-pruned", "ic-whole"]
+    assert pruning.OPTIONS.trials is not None
+    assert (tmp_path / "ic-pruned.yaml").read_text().count(str(checkpoint)) == 1
 
 
 def test_a_variant_reads_the_examples_own_files(tmp_path: Path) -> None:

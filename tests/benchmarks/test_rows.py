@@ -96,3 +96,20 @@ def test_figures_of_other_versions_are_not_kept(
     assert not rows.publish_groups("trial", groups(ran), ["first"], {"emulator": "7.2"})
     document = json.loads((tmp_path / "trial.json").read_text())
     assert [row["group"] for row in document["rows"]] == ["first"]
+
+
+def test_a_run_that_is_cut_off_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    rows.publish_groups("trial", groups([]), ["first", "second"], {})
+
+    def stops() -> Any:
+        yield rows.Row("first: figure", 1.0, "", goal=1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rows.publish_groups("trial", groups([]) | {"first": stops}, ["first", "second"], {})
+    document = json.loads((tmp_path / "trial.json").read_text())
+    assert [row["group"] for row in document["rows"]] == ["first", "second"]
+    assert all(len(row["source"]) == 12 for row in document["rows"])

@@ -99,9 +99,18 @@ def test_a_run_counts_on_the_device(
         "fits in flash",
         "fits in RAM",
     }
-    assert [row.accuracy.value for row in found.accuracy if row.form == "reference"] == [
-        row.accuracy.value for row in found.accuracy if row.form == "deployed"
+    rates = {row.form: row.accuracy.value for row in found.accuracy}
+    assert list(rates) == [
+        "float",
+        "fake-quantized",
+        "onnxruntime",
+        "fixed-point",
+        "reference",
+        "deployed",
     ]
+    assert rates["fixed-point"] == rates["reference"] == rates["deployed"]
+    edges = {each.edge: each for layer in found.layers for each in layer.drift}
+    assert edges["fixed-point → reference"].differing == 0
 
 
 def test_the_report_draws_it(first_run: subprocess.CompletedProcess[str], project: Path) -> None:

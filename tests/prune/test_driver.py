@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from edgesmith.pipeline.errors import (
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.stage import SilentProgress
 from edgesmith.pipeline.training.options import Training
-from edgesmith.pipeline.training.trainer import accuracy
+from edgesmith.pipeline.training.trainer import Trainer, accuracy
 from edgesmith.prune.costs import MacCosts, macs
 from edgesmith.prune.driver import Pruned, Pruner, Task
 from edgesmith.prune.options import PruneOptions, Sparsity, Trials
@@ -109,6 +110,39 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert same(pruned, run(checkpoint=tmp_path))
 
 
+class StopInTrials(SilentProgress):
+    """Raises after the second trial."""
+
+    def report(self, label: str, done: int, total: int | None) -> None:
+        if label == "trying allocations" and done == 2:
+            raise Stopped
+
+
+def test_trials_are_not_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = replace(OPTIONS, rounds=1, trials=Trials(candidates=3, epochs=1, samples=128))
+    expected = run(options)
+    with pytest.raises(Stopped):
+        Pruner(task(), options, seed=3, progress=StopInTrials(), checkpoint=tmp_path).run()
+    trained_models = []
+
+    class Counted(Trainer):
+        def run(self, *arguments: Any) -> Any:
+            trained_models.append(arguments[-1])
+            return super().run(*arguments)
+
+    monkeypatch.setattr("edgesmith.prune.driver.Trainer", Counted)
+    assert same(expected, run(options, checkpoint=tmp_path))
+    assert trained_models == ["trial"] * (len(expected.result.rounds[0].tried) - 2) + [
+        "fine-tuning, round 1"
+    ]
+
+
+def test_damaged_trials_say_what_to_delete(tmp_path: Path) -> None:
+    (tmp_path / "trials-1.json").write_text("{")
+    with pytest.raises(CacheError, match="delete the folder"):
+        run(replace(OPTIONS, trials=Trials(candidates=2, epochs=1)), checkpoint=tmp_path)
+
+
 def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
     run(checkpoint=tmp_path)
     (tmp_path / "state.json").write_text("{")
@@ -175,9 +209,12 @@ def test_trials_choose_the_allocation_that_trains_best() -> None:
         assert found.plan != saliency.plan
 
 
-def test_trials_need_fine_tuning() -> None:
-    with pytest.raises(PruningError, match="which is null"):
-        run(replace(OPTIONS, finetune=None, trials=Trials()))
+def test_trials_need_fine_tuning_and_a_cost() -> None:
+    options = replace(OPTIONS, trials=Trials(), sparsity=Sparsity())
+    with pytest.raises(PruningError, match="needs `finetune`"):
+        run(replace(options, finetune=None))
+    with pytest.raises(PruningError, match="needs `cost`"):
+        run(replace(options, cost=None))
 
 
 def test_zeros_come_after_channels() -> None:

@@ -13,7 +13,7 @@ from edgesmith.prune.costs import MacCosts, macs
 from edgesmith.prune.options import Trials
 from edgesmith.prune.selection import Choice, Limits, Selection
 from edgesmith.prune.structure import structure_of
-from edgesmith.prune.trials import PRICES, best_allocation
+from edgesmith.prune.trials import PRICES, best_allocation, share_lost
 from tests.prune.nets import make
 
 POSITIVE = st.floats(1e-3, 1e3)
@@ -75,12 +75,43 @@ def test_trials_end_where_there_is_nothing_else_to_try(selection: Selection) -> 
     assert len(found.accuracies) == 1
 
 
-@given(before=POSITIVE, kept=st.floats(0.01, 1), whole=POSITIVE)
-def test_prices_are_losses(before: float, kept: float, whole: float) -> None:
-    """Never negative, nothing for nothing, and more for more."""
+def test_a_neighbour_is_wider_in_one_group_and_within_the_cost(
+    selection: Selection, goal: float
+) -> None:
+    start = selection.reach(goal)
+    found = [
+        selection.near(start, goal, np.random.default_rng(seed), share_lost) for seed in range(20)
+    ]
+    for each in found:
+        if each is not None:
+            assert each.cost.value <= goal
+            assert any(at < start.rung[name] for name, at in each.rung.items())
+    assert any(each is not None and each.rung != start.rung for each in found)
+
+
+def test_a_neighbour_does_not_depend_on_what_was_asked_before(
+    selection: Selection, goal: float
+) -> None:
+    start = selection.reach(goal)
+    found = []
     for price in PRICES:
-        assert price(before, before, whole) == 0
-        assert price(before, kept * before, whole) >= 0
-        assert price(before, kept * before / 2, whole) > price(before, kept * before, whole)
-        assert math.isfinite(price(before, 0.0, whole))
+        selection.reach(goal, price=price)
+        found.append(selection.near(start, goal, np.random.default_rng(4), share_lost))
+    assert all(each == found[0] for each in found)
+
+
+def test_the_whole_model_has_no_wider_neighbour(selection: Selection, goal: float) -> None:
+    whole = selection.reach(2 * goal)
+    assert not any(whole.rung.values())
+    assert selection.near(whole, goal, np.random.default_rng(0), share_lost) is None
+
+
+@given(gone=POSITIVE, stays=POSITIVE, whole=POSITIVE)
+def test_prices_are_losses(gone: float, stays: float, whole: float) -> None:
+    """Never negative, nothing for nothing, more for more, and finite where nothing stays."""
+    for price in PRICES:
+        assert price(0.0, stays, whole) == 0
+        assert price(gone, stays, whole) >= 0
+        assert price(2 * gone, stays, whole) > price(gone, stays, whole)
+        assert math.isfinite(price(gone, 0.0, whole))
         assert price(0.0, 0.0, whole) == 0

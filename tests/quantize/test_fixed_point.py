@@ -10,8 +10,10 @@ import pytest
 
 from edgesmith.pipeline.lowering import read_model
 from edgesmith.pipeline.target_facts import get_target
+from edgesmith.quantize import ops
 from edgesmith.quantize.export import export_qdq
-from edgesmith.quantize.fixed_point import on_fixed_point
+from edgesmith.quantize.fixed_point import FIXED_POINT, on_fixed_point
+from edgesmith.quantize.network import INPUT, Step, batch_axes
 from edgesmith.quantize.options import Override, PTQOptions
 from edgesmith.quantize.ptq import QuantizedModel, quantize
 from edgesmith.targets.graph.drift import TraceOrder, trace_of_codes
@@ -38,7 +40,11 @@ EXACT = [
         if name != "a16"
     ),
 ]
-"""Networks of operators that are exact in these formats."""
+"""Networks whose operators are exact in these formats, or whose curves meet no tie in them."""
+
+
+def moves_codes(step: Step) -> bool:
+    return step.op.shares_quantizer and not isinstance(step.op, ops.Resize)
 
 
 def differing(
@@ -51,7 +57,8 @@ def differing(
     codes = encode_inputs(source, data, graph.layout.get(source.name))
     found: Any = execute(graph, [codes], PROFILES["tflite-micro"], trace=True)
     device = trace_of_codes(graph, found, TraceOrder(dict(graph.layout)))
-    trace = scored.trace(data)
+    axes = batch_axes(made.floating, made.sample_shape)
+    trace = {name: np.moveaxis(each, axes[name], 0) for name, each in scored.trace(data).items()}
     assert made.module.output in device
     return {
         name: float(
@@ -93,6 +100,31 @@ def test_operators_in_reals_are_close(net: str, tmp_path: Path) -> None:
     mine, ideal = differing(made, scored, data, tmp_path), differing(made, made, data, tmp_path)
     output = made.module.output
     assert mine[output] < 0.05 < ideal[output]
+    exact = {INPUT, *made.module.constant_names}
+    for step in made.placement.steps:
+        if exact.issuperset(step.inputs) and (
+            isinstance(step.op, FIXED_POINT) or moves_codes(step)
+        ):
+            exact.add(step.name)
+    assert len(exact) > 3
+    assert not any(mine.get(name) for name in exact)
+
+
+@pytest.mark.parametrize("net", ["separable", "waves", "attention"])
+def test_wide_activations_are_exact_up_to_the_first_curve(net: str, tmp_path: Path) -> None:
+    """Depthwise, grouped, one-dimensional and linear layers with int16 activations."""
+    model, data = make(net)
+    made = quantize(model, data, PTQOptions(activations="int16"), seed=0)
+    scored = on_fixed_point(made)
+    assert scored is not None
+    mine = differing(made, scored, data, tmp_path)
+    layers = [step.name for step in made.placement.steps if isinstance(step.op, ops.Layer)]
+    curves = (ops.Softmax, ops.Sigmoid)
+    kinds = [step.op for step in made.placement.steps]
+    first = next(i for i, op in enumerate(kinds) if isinstance(op, curves))
+    before = [step.name for step in made.placement.steps[:first]]
+    assert set(layers) & set(before)
+    assert not any(mine.get(name) for name in before)
 
 
 def test_narrow_weights_need_it(tmp_path: Path) -> None:

@@ -128,7 +128,8 @@ def test_label(name: str, unit: str, shown: str) -> None:
 
 
 def test_form_names() -> None:
-    assert [form_name(form) for form in ("onnxruntime", "fake-quantized")] == [
+    assert [form_name(form) for form in ("onnxruntime", "fake-quantized", "fixed-point")] == [
         "ONNX Runtime",
         "Fake-quantized",
+        "Fixed-point (device rounding)",
     ]

@@ -153,7 +153,8 @@ _BOUNDS: dict[Activation, tuple[float | None, float | None]] = {
 }
 
 
-def _code(real: float, scale: np.float32, zero: int) -> int:
+def code_of(real: float, scale: np.float32, zero: int) -> int:
+    """The code of a clamp's bound: the quotient in float32, ties away from zero."""
     quotient = np.float32(real) / scale
     return zero + int(np.copysign(np.floor(np.abs(quotient) + np.float32(0.5)), quotient))
 
@@ -165,8 +166,8 @@ def activation_range(call: Call, activation: Activation) -> tuple[int, int]:
     if low is None:
         return dtype.qmin, dtype.qmax
     scale, zero = call.scalar(call.output)
-    top = dtype.qmax if high is None else min(dtype.qmax, _code(high, scale, zero))
-    return max(dtype.qmin, _code(low, scale, zero)), top
+    top = dtype.qmax if high is None else min(dtype.qmax, code_of(high, scale, zero))
+    return max(dtype.qmin, code_of(low, scale, zero)), top
 
 
 def clamp(values: Int64Array, limits: tuple[int, int], dtype: DType) -> Array:
