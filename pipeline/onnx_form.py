@@ -39,4 +39,8 @@ def trace_exported(model: Path, inputs: FloatArray) -> dict[str, FloatArray]:
         path.write_bytes(with_outputs_of(model.read_bytes(), "DequantizeLinear"))
         runtime = Runtime("onnxruntime", sys.executable, kernels="reference")
         results = runtime.run(path, [inputs[:, None]])
-    return {name: np.asarray(value, np.float32)[:, 0] for name, value in results.items()}
+    # The file's batch of one is the first axis, unless the model moved it.
+    return {
+        name: np.asarray(value[:, 0] if value.shape[1] == 1 else value, np.float32)
+        for name, value in results.items()
+    }

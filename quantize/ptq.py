@@ -91,7 +91,7 @@ class QuantizedModel:
     def trace(self, inputs: FloatArray, batch: int = 64) -> dict[str, FloatArray]:
         """Dequantized values of the input and of every group, by name.
 
-        Axes are in torch's order; samples lie along axis 0, or wherever the model moved them.
+        Samples lie along axis 0, wherever the model moved them; other axes are in torch's order.
         """
         return self._trace(self.module, inputs, batch)
 
@@ -120,7 +120,10 @@ class QuantizedModel:
         for x in self._batches(inputs, batch):
             network(x, lambda name, value: found.setdefault(name, []).append(value.numpy()))
         axes = batch_axes(self.floating, self.sample_shape)
-        return {name: np.concatenate(parts, axes[name]) for name, parts in found.items()}
+        return {
+            name: np.concatenate([np.moveaxis(each, axes[name], 0) for each in parts])
+            for name, parts in found.items()
+        }
 
     def _batches(self, inputs: FloatArray, batch: int) -> Iterator[Tensor]:
         return _batches(_checked(inputs, "input", self.sample_shape), batch)

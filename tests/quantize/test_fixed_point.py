@@ -13,7 +13,7 @@ from edgesmith.pipeline.target_facts import get_target
 from edgesmith.quantize import ops
 from edgesmith.quantize.export import export_qdq
 from edgesmith.quantize.fixed_point import FIXED_POINT, on_fixed_point
-from edgesmith.quantize.network import INPUT, Step, batch_axes
+from edgesmith.quantize.network import INPUT, Step
 from edgesmith.quantize.options import Override, PTQOptions
 from edgesmith.quantize.ptq import QuantizedModel, quantize
 from edgesmith.targets.graph.drift import TraceOrder, trace_of_codes
@@ -57,9 +57,9 @@ def differing(
     codes = encode_inputs(source, data, graph.layout.get(source.name))
     found: Any = execute(graph, [codes], PROFILES["tflite-micro"], trace=True)
     device = trace_of_codes(graph, found, TraceOrder(dict(graph.layout)))
-    axes = batch_axes(made.floating, made.sample_shape)
-    trace = {name: np.moveaxis(each, axes[name], 0) for name, each in scored.trace(data).items()}
+    trace = scored.trace(data)
     assert made.module.output in device
+    assert all(trace[name].size == values.size for name, values in device.items() if name in trace)
     return {
         name: float(
             np.mean(
@@ -67,7 +67,7 @@ def differing(
             )
         )
         for name, values in device.items()
-        if name in trace and trace[name].size == values.size
+        if name in trace
     }
 
 
