@@ -39,13 +39,19 @@ def edgesmith(*arguments: str) -> float:
 
 
 def deploy(spec: Path, folder: Path, *targets: str) -> dict[str, DeploymentResult]:
-    """Run a spec with its runs in `folder`, and the cache beside it; the result per target."""
+    """Run a spec with its runs in `folder`, and the cache beside it; the result per target.
+
+    Raises:
+        SystemExit: it left no result.
+    """
     chosen = [word for target in targets for word in ("--target", target)]
     runs, cache = folder / "runs" / spec.stem, folder / "cache"
     edgesmith("run", str(spec), "--cache", str(cache), "--out", str(runs), *chosen)
     loaded = [
         from_json(DeploymentResult, path.read_bytes()) for path in runs.glob("*/*/result.json")
     ]
+    if not loaded:
+        raise SystemExit(f"edgesmith run {spec} left no result")
     return {result.target: result for result in loaded}
 
 
