@@ -1,6 +1,8 @@
 """Iterative pruning: choose channels by the target's cost, fine-tune, keep or roll back.
 
-    float model -> structure -> [importance -> selection -> smaller module -> fine-tune]* -> masks
+    float model -> [structure -> importance -> selection -> smaller module -> fine-tune]* -> masks
+
+What reads removed channels makes up for them before it is fine-tuned (`reconstruction.py`).
 
 A round that loses more accuracy than is tolerated is rolled back and tried again half as far (in
 the ratio of costs); after `_FAILURES` of those pruning ends with what was accepted. After every
@@ -13,6 +15,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pydantic
@@ -32,11 +35,23 @@ from edgesmith.prune.costs import Costs
 from edgesmith.prune.importances.base import Labelled, importances
 from edgesmith.prune.masks import Masks, apply_masks, magnitude_masks, zeros
 from edgesmith.prune.options import PruneOptions, Trials
+from edgesmith.prune.reconstruction import Reconstruction
 from edgesmith.prune.selection import Choice, Limits, Selection
 from edgesmith.prune.structure import structure_of
 from edgesmith.prune.surgery import Conv, after, apply_plan
 from edgesmith.prune.trials import KnownTrials, best_allocation, unreadable
-from edgesmith.prune.values import CostFigure, Frozen, LayerWidth, PrunePlan, PruneResult, Round
+from edgesmith.prune.values import (
+    CostFigure,
+    Frozen,
+    LayerWidth,
+    PrunePlan,
+    PruneResult,
+    Round,
+    Structure,
+)
+
+Smaller = Callable[[PrunePlan], nn.Module]
+"""Makes a smaller copy of one model, in eval mode."""
 
 _FAILURES = 3
 _NEAR = 0.98  # a goal closer than this to the present cost is not worth a round
@@ -147,8 +162,10 @@ class Pruner:
         self, module: nn.Module, done: _Done, goal: float, base: float
     ) -> tuple[nn.Module, _Done]:
         number = len(done.rounds) + 1
-        choice, tried = self._choose(module, done, goal)
-        candidate = apply_plan(module, choice.plan)
+        structure = structure_of(module, self._shape, self._options.exclude)
+        smaller = self._smaller(module, structure)
+        choice, tried = self._choose(module, structure, smaller, done, goal)
+        candidate = smaller(choice.plan)
         tuned = self._tuned(candidate, f"round-{number}", f"fine-tuning, round {number}")
         accepted = tuned.accuracy >= base - self._options.tolerance_points
         made = Round(
@@ -159,11 +176,21 @@ class Pruner:
             return module, replace(done, rounds=rounds)
         return candidate, _Done(after(done.plan, choice.plan), rounds, choice.cost, done.before)
 
+    def _smaller(self, module: nn.Module, structure: Structure) -> Smaller:
+        if not self._options.reconstruct:
+            return partial(apply_plan, module)
+        self._progress.report("measuring what layers read", 0, None)
+        return Reconstruction(module, structure.attention, self._labelled().inputs).apply
+
     def _choose(
-        self, module: nn.Module, done: _Done, goal: float
+        self,
+        module: nn.Module,
+        structure: Structure,
+        smaller: Smaller,
+        done: _Done,
+        goal: float,
     ) -> tuple[Choice, tuple[float, ...]]:
         options = self._options
-        structure = structure_of(module, self._shape, options.exclude)
         work = copy.deepcopy(module).eval().requires_grad_(True)
         importance = importances().get(options.importance)()
         scores = importance.scores(work, structure.groups, self._labelled())
@@ -174,7 +201,7 @@ class Pruner:
         if options.trials is None:
             return choosing.reach(goal, self._progress.report), ()
         known = KnownTrials(self._checkpoint, len(done.rounds) + 1)
-        trial = self._trial(module, options.trials, known)
+        trial = self._trial(smaller, options.trials, known)
         report = self._progress.report
         found = best_allocation(
             choosing, goal, trial, options.trials, seed=self._seed, report=report
@@ -182,7 +209,7 @@ class Pruner:
         return found.choice, found.accuracies
 
     def _trial(
-        self, module: nn.Module, options: Trials, known: KnownTrials
+        self, smaller: Smaller, options: Trials, known: KnownTrials
     ) -> Callable[[Choice], float]:
         """A short training of an allocation, always of the same samples; its accuracy."""
         assert self._options.finetune is not None
@@ -193,7 +220,7 @@ class Pruner:
             before = known.accuracy(choice)
             if before is not None:
                 return before
-            candidate = apply_plan(module, choice.plan)
+            candidate = smaller(choice.plan)
             trainer = Trainer(candidate, self._model, training, seed=self._seed)
             found = trainer.run(few, self._task.selection, SilentProgress(), "trial").accuracy
             known.add(choice, found)

@@ -63,12 +63,14 @@ class PruneOptions:
         cost: share of the unpruned model's cost that is to be left; null prunes no channels.
         metric: what the target counts.
         importance: a file in `prune/importances/`.
-        samples: train samples that importances look at.
+        samples: train samples that importances and reconstruction look at.
         rounds: prune and fine-tune so many times, in equal ratios.
         tolerance_points: a round whose selection accuracy after fine-tuning lies more than this
             below the unpruned model's is rolled back.
         max_pruned: at most this share of a group of channels goes.
         exclude: shell-style patterns of layers that keep their channels.
+        reconstruct: layers that read removed channels make up for them, by least squares on
+            `samples`, and batch statistics are measured again; before any fine-tuning.
         finetune: training after each round, with the unpruned model as teacher; null leaves the
             weights as they are.
         trials: choose among several ways to spread the cost over layers by short trainings; null
@@ -85,6 +87,7 @@ class PruneOptions:
     tolerance_points: NotNegative = 3.0
     max_pruned: Share = 0.9
     exclude: tuple[str, ...] = ()
+    reconstruct: bool = True
     finetune: Training | None = FINETUNE
     trials: Trials | None = None
     sparsity: Sparsity | None = None

@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgesmith.quantize.blocks import Block, round_by_blocks, run
+from edgesmith.quantize.columns import columns_of
 from edgesmith.quantize.fakequant import weight_quantizer
 from edgesmith.quantize.formats import stored_codes
 from edgesmith.quantize.network import Network, Step
@@ -143,7 +143,8 @@ def _hessian(block: Block, step: Step) -> Tensor:
     total = torch.zeros(groups, size, size, dtype=torch.float64)
 
     def add(_: nn.Module, inputs: tuple[Tensor]) -> None:
-        total.add_(_gram(layer, inputs[0]))
+        read = columns_of(layer, inputs[0])
+        total.add_(torch.bmm(read, read.transpose(1, 2)).double())
 
     hook = layer.register_forward_pre_hook(add)
     try:
@@ -151,29 +152,3 @@ def _hessian(block: Block, step: Step) -> Tensor:
     finally:
         hook.remove()
     return total
-
-
-def _gram(layer: nn.Module, x: Tensor) -> Tensor:
-    """X X^T per group for one batch of inputs."""
-    columns = _columns(layer, x)
-    return torch.bmm(columns, columns.transpose(1, 2)).double()
-
-
-def _columns(layer: nn.Module, x: Tensor) -> Tensor:
-    """What each weight of a row is multiplied with: [G, K, positions of all samples]."""
-    if isinstance(layer, nn.Linear):
-        return x.reshape(1, -1, x.shape[-1]).transpose(1, 2)
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
-    assert not isinstance(layer.padding, str)
-    # A one-dimensional convolution is one over an image of one row.
-    flat = isinstance(layer, nn.Conv1d)
-    ones, zeros = ((1,), (0,)) if flat else ((), ())
-    unfolded: Tensor = F.unfold(  # [N, C * kernel, positions]
-        x.unsqueeze(2) if flat else x,
-        (*ones, *layer.kernel_size),
-        (*ones, *layer.dilation),
-        (*zeros, *layer.padding),
-        (*ones, *layer.stride),
-    )
-    grouped: Tensor = unfolded.unflatten(1, (layer.groups, -1)).permute(1, 2, 0, 3)
-    return grouped.reshape(layer.groups, grouped.shape[1], -1)

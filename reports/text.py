@@ -123,5 +123,5 @@ def form_name(form: str) -> str:
 
 
 def edge_name(edge: str) -> str:
-    """An edge between two forms of the model, with a drawn arrow."""
-    return " → ".join(visible(form).strip() for form in edge.split("->"))
+    """An edge between two forms of the model, `ONE → OTHER`, legal in HTML."""
+    return " → ".join(visible(form).strip() for form in edge.split("→"))

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgesmith.pipeline.errors import CheckpointError, DataError, FactoryError
+from edgesmith.pipeline.splits import Split
+from edgesmith.pipeline.stage import SilentProgress
+from edgesmith.pipeline.training.trainer import accuracy
 from edgesmith.targets.graph.ir import Conv2D, DepthwiseConv2D, FullyConnected, Graph
 from edgesmith.targets.graph.tflite_reader import read_tflite
 from tests.examples.loading import Floats, data_folder, example, outputs
@@ -227,6 +230,24 @@ def test_without_the_data_folder_the_error_says_what_to_set(
     monkeypatch.setenv("EDGESMITH_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"no file 'mlperf_tiny/ic_resnet8_weights\.npz'"):
         example(EXAMPLE, "weights.py:load_official")(build("ic"))
+
+
+def test_fine_tuning_on_images_begins_at_the_official_weights_and_repeats() -> None:
+    official_weights = official("ic").state_dict()
+    load, train = example(EXAMPLE, "data.py:cifar10"), example(EXAMPLE, "training.py:images")
+    few, others = (Split(*load(part, per_class=10)) for part in ("train", "selection"))
+    found = []
+    for _ in range(2):
+        model = build("ic")
+        train(model, few, others, 3, SilentProgress())
+        assert not model.training
+        assert accuracy(model, few) > accuracy(official("ic"), few)
+        found.append(model.state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
+    # A hundred images ten times move weights by little; random ones would be far away.
+    weight = next(name for name in found[0] if found[0][name].ndim == 4)
+    moved = (found[0][weight] - official_weights[weight]).norm() / official_weights[weight].norm()
+    assert 0 < moved < 0.2
 
 
 def test_fine_tuning_refuses_a_model_of_another_kind() -> None:

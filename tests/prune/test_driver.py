@@ -154,6 +154,7 @@ def test_rounds_that_lose_too_much_are_rolled_back() -> None:
     options = replace(
         OPTIONS,
         importance="fisher",
+        reconstruct=False,
         finetune=None,
         rounds=1,
         cost=0.15,
@@ -168,6 +169,13 @@ def test_rounds_that_lose_too_much_are_rolled_back() -> None:
     assert "was not reached" in "; ".join(found.result.summary())
     goals = [each.goal for each in found.result.rounds]
     assert goals[1] > goals[0]
+
+
+def test_reconstruction_keeps_accuracy_without_training() -> None:
+    options = replace(OPTIONS, finetune=None, rounds=1, cost=0.15, tolerance_points=100.0)
+    with_it, without = (run(replace(options, reconstruct=each)) for each in (True, False))
+    assert with_it.plan == without.plan
+    assert with_it.result.accuracy_after > without.result.accuracy_after + 20
 
 
 def test_nothing_accepted_is_an_error() -> None:

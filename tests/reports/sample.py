@@ -26,10 +26,10 @@ from tests.reports.device_sample import sample_device
 
 TARGET = "cpu-litert"
 EDGES = (
-    "float -> fake-quantized",
-    "fake-quantized -> onnxruntime",
-    "onnxruntime -> reference",
-    "reference -> deployed",
+    "float → fake-quantized",
+    "fake-quantized → onnxruntime",
+    "onnxruntime → reference",
+    "reference → deployed",
 )
 HOSTILE = (
     "<img src=x onerror=alert(1)>",

@@ -29,6 +29,7 @@ name: stripes
 model:
   {{kind: torch, factory: model.py:make, checkpoint: weights.safetensors, input_shape: [1, 8, 8]}}
 data:
+  train: {{factory: data.py:split, args: {{seed: 0}}}}
   calibration: {{factory: data.py:split, args: {{seed: 1}}}}
   selection: {{factory: data.py:split, args: {{seed: 2}}}}
   test: {{factory: data.py:split, args: {{seed: 3}}}}
@@ -96,6 +97,19 @@ def test_allocated_formats_are_quantized_deployed_and_reported(
     assert 'id="plot-targets"' in (folder / "runs" / "stripes" / "overview.html").read_text()
     again = edgesmith(folder, "report", "runs/stripes")
     assert "overview.html" in again.stdout
+
+
+def test_training_keeps_the_allocated_formats(tmp_path: Path, weights: dict[str, object]) -> None:
+    given = ", budget_share: {weight-bytes: 0.7}"
+    folder = project(tmp_path, weights, given, ", qat: {epochs: 1}")
+    ran = edgesmith(folder, "run", "spec.yaml")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = from_json(Allocation, output(folder, "allocation.json").read_bytes())
+    chosen = {n: f.weight.name for n, f in found.policy.groups.items() if f.weight is not None}
+    assert set(chosen.values()) == {"int4", "int8"}
+    trained = Searched.load(output(folder, "qat.json").parent)
+    assert {name: trained[f"{name}.weight"].dtype for name in chosen} == chosen
+    assert from_json(Parity, output(folder, "parity.json").read_bytes()).different == 0
 
 
 def test_the_accuracy_bound_is_measured_on_the_selection_split(

@@ -1,0 +1,189 @@
+"""Weights that make up for removed channels are those of least squares, layer by layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgesmith.prune.reconstruction import RIDGE, Reconstruction
+from edgesmith.prune.structure import structure_of
+from edgesmith.prune.surgery import apply_plan, plan_of
+from edgesmith.prune.values import Cut, PrunePlan
+from tests.prune.nets import NETS, batch, make
+
+READERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
+    "plain": (nn.Conv2d(6, 4, 3, padding=1), (6, 7, 7)),
+    "strided, without bias": (nn.Conv2d(6, 4, 3, stride=2, bias=False), (6, 7, 7)),
+    "same": (nn.Conv2d(6, 4, (2, 4), padding="same", dilation=(1, 3)), (6, 7, 9)),
+    "valid": (nn.Conv2d(6, 4, 2, padding="valid"), (6, 7, 7)),
+    "reflecting": (nn.Conv2d(6, 4, 3, padding=2, padding_mode="reflect"), (6, 7, 7)),
+    "grouped": (nn.Conv2d(12, 4, 3, padding=1, groups=2), (12, 5, 5)),
+    "waves": (nn.Conv1d(6, 4, 3, padding=1, dilation=2), (6, 11)),
+    "linear": (nn.Linear(6, 4), (6,)),
+    "linear on tokens": (nn.Linear(6, 4), (3, 6)),
+}
+KEPT = (0, 2, 3, 5)
+OUT = (1, 2, 3)
+
+
+class Alone(nn.Module):
+    """One layer, so that a plan can name it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)  # type: ignore[no-any-return]
+
+
+def kept_inputs(layer: Any, x: Tensor) -> Tensor:
+    if isinstance(layer, nn.Linear):
+        return x[..., list(KEPT)]
+    width = layer.in_channels // layer.groups
+    return x[:, [group * width + i for group in range(layer.groups) for i in KEPT]]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_other_weights_come_nearer_to_the_lost_outputs(name: str) -> None:
+    """The gradient of the penalized squared difference, by autograd, is zero there."""
+    layer, shape = READERS[name]
+    grouped = name == "grouped"  # whose outputs cannot go one by one
+    out = None if grouped else OUT
+    mixing = torch.randn(shape[-1 if isinstance(layer, nn.Linear) else 0], 3)
+    x = batch(shape, samples=20)
+    axis = x.ndim - 1 if isinstance(layer, nn.Linear) else 1
+    x = x + (x.movedim(axis, -1)[..., :3] @ mixing.T).movedim(-1, axis) + 0.3
+    plan = PrunePlan({"layer": Cut(out, KEPT)})
+    made: Any = Reconstruction(Alone(layer), (), x).apply(plan).layer.double()
+    before: Any = apply_plan(Alone(layer), plan).layer.double()
+    inputs = kept_inputs(layer, x).double()
+    with torch.no_grad():
+        whole = layer.double()(x.double())
+    layer.float()
+    wanted = whole if out is None else whole.index_select(axis, torch.tensor(out))
+
+    def loss(module: Any) -> Any:
+        return (module(inputs) - wanted).square().sum()
+
+    def objective() -> Any:
+        # What the mean square of all that is read weighs, counted from the inputs themselves.
+        total: Any = loss(made)
+        groups = getattr(layer, "groups", 1)
+        for g in range(groups):
+            rows = slice(g * len(made.weight) // groups, (g + 1) * len(made.weight) // groups)
+            scale = RIDGE * mean_square(made, inputs, g)
+            total = total + scale * (made.weight - before.weight)[rows].square().sum()
+            if made.bias is not None:
+                total = total + scale * (made.bias - before.bias)[rows].square().sum()
+        return total
+
+    assert loss(made).item() < 0.9 * loss(before).item()
+    gradients = torch.autograd.grad(objective(), list(made.parameters()))
+    at_start = torch.autograd.grad(loss(before), list(before.parameters()))
+    for found, start in zip(gradients, at_start, strict=True):
+        assert float(found.abs().max()) < 1e-4 * float(start.abs().max())
+
+
+@torch.no_grad()
+def mean_square(layer: Any, inputs: Tensor, group: int) -> float:
+    """Of everything that one output's weights are multiplied with, summed over positions."""
+    squared = inputs.square()
+    if isinstance(layer, nn.Linear):
+        total, count = float(squared.sum()), layer.in_features
+        positions = squared.numel() // layer.in_features
+    else:
+        counter: Any = type(layer)(
+            layer.in_channels,
+            layer.groups,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+            False,
+            layer.padding_mode,
+        ).double()
+        counter.weight.fill_(1.0)
+        sums = counter(squared)[:, group]
+        total, positions, count = float(sums.sum()), sums.numel(), layer.weight[0].numel()
+    if layer.bias is not None:
+        return (total + positions) / (count + 1)
+    return total / count
+
+
+@torch.no_grad()
+def measured(model: nn.Module, x: Tensor) -> None:
+    """Batch statistics are those of training, not made up."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.train().momentum = None
+    model(x)
+    model.eval()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_networks_come_nearer_to_what_they_computed(name: str) -> None:
+    model, shape = make(name)
+    structure = structure_of(model, shape)
+    kept = {g.name: tuple(range(0, len(g.units), 2)) for g in structure.groups}
+    plan = plan_of(apply_plan(model, PrunePlan({}, structure.attention)), structure, kept)
+    x = batch(shape, samples=200)
+    measured(model, x[:160])
+    reconstruction = Reconstruction(model, structure.attention, x[:160])
+    made, plain = reconstruction.apply(plan), apply_plan(model, plan)
+    state = model.state_dict()
+    with torch.no_grad():
+        wanted = model(x[160:])
+        near, far = ((each(x[160:]) - wanted).square().mean() for each in (made, plain))
+    assert float(near) < float(far)
+    assert not made.training
+    assert {n: v.shape for n, v in made.state_dict().items()} == {
+        n: v.shape for n, v in plain.state_dict().items()
+    }
+    assert all(torch.equal(value, state[n]) for n, value in model.state_dict().items())
+
+
+def test_batch_statistics_are_those_of_the_smaller_network() -> None:
+    model, shape = make("residual")
+    structure = structure_of(model, shape)
+    group = structure.groups[0]
+    plan = plan_of(model, structure, {group.name: tuple(range(len(group.units) // 2))})
+    x = batch(shape, samples=24)
+    made = Reconstruction(model, (), x).apply(plan)
+    seen: dict[str, Tensor] = {}
+    norms = {n: m for n, m in made.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert norms
+    for name, norm in norms.items():
+
+        def note(_: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+            seen[name] = inputs[0]
+
+        norm.register_forward_pre_hook(note)
+        norm.train().momentum = 0.0  # normalizes as it was measured, and keeps what was
+    with torch.no_grad():
+        made(x)
+    for name, norm in norms.items():
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, var = seen[name].mean((0, 2, 3)), seen[name].transpose(0, 1).flatten(1).var(1)
+        torch.testing.assert_close(norm.running_mean, mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(norm.running_var, var, rtol=1e-4, atol=1e-5)
+
+
+def test_channels_that_say_the_same_are_not_missed() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3)).eval()
+    first: Any = model[0]
+    with torch.no_grad():
+        first.weight[4:] = 2 * first.weight[:4]
+        first.bias[4:] = 2 * first.bias[:4]
+    x = batch((3, 8, 8), samples=64)
+    plan = PrunePlan({"0": Cut((0, 1, 2, 3), None), "2": Cut(None, (0, 1, 2, 3))})
+    made = Reconstruction(model, (), x).apply(plan)
+    with torch.no_grad():
+        wanted, found, plain = model(x), made(x), apply_plan(model, plan)(x)
+    assert float((found - wanted).abs().max()) < 0.05 * float((plain - wanted).abs().max())
