@@ -115,8 +115,8 @@ class LearnedRounding:
             to the error of rounding to nearest.
     """
 
-    iterations: Count = 300
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.3
+    iterations: Count = 1000
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
     samples: Count = 1024
     batch_size: Count = 32
     regularization: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
