@@ -205,23 +205,25 @@ class Selection:
             best = max(fitting, key=lambda name: (lost[name], name))
             now = self.at(_moved(now.rung, best, -1))
 
-    def uniform(self, cost: float) -> Choice:
-        """All widths scaled alike, the narrowest that costs at least `cost`: what to compare with.
+    def uniform(self, cost: float) -> tuple[Choice, Choice]:
+        """All widths scaled alike, on both sides of a cost: what to compare with.
 
-        Widths are rounded as MobileNets round theirs: to the nearest that is allowed, but to no
-        less than nine tenths of the exact one.
+        The widest that costs less, and the narrowest that costs at least as much; the same one
+        twice where there is nothing on one side. Widths are rounded as MobileNets round theirs: to
+        the nearest that is allowed, but to no less than nine tenths of the exact one.
         """
-        found = self.at(dict.fromkeys(self._ladders, 0))
+        wider = self.at(dict.fromkeys(self._ladders, 0))
+        if wider.cost.value < cost:
+            return wider, wider
         for percent in range(99, 0, -1):
             rung = {n: _scaled_rung(rungs, percent / 100) for n, rungs in self._ladders.items()}
-            plan = self._plan(rung)
-            if plan == found.plan:
+            if self._plan(rung) == wider.plan:
                 continue
             choice = self.at(rung)
             if choice.cost.value < cost:
-                break
-            found = choice
-        return found
+                return choice, wider
+            wider = choice
+        return wider, wider
 
     def _measure(self, saved: dict[str, float], now: Choice) -> None:
         """Fill in what the next step of each group saves; steps that save nothing are left out."""

@@ -1,8 +1,9 @@
 """Structured pruning by measured instructions, against the whole model and uniform widths.
 
 All start from the same weights and are fine-tuned alike: the same teacher, the same epochs.
-The widths of the pruned model are those that its trials chose on the selection split; uniform
-widths have no choice to make, and are given at least as many instructions.
+The widths of the pruned model are those that its trials chose on the selection split. Uniform
+widths come in coarse steps: the two next to the pruned model's instructions are trained, and what
+they would reach at exactly as many is taken from the line between them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,12 @@ def pruning(folder: Path) -> Iterator[Row]:
     ours = percent(result, "pruned")
     floating = tuned(copy.deepcopy(start.module), start, finetune, "IC, not pruned")
     uniform, whole = _uniform(folder, start, share)
-    narrow = tuned(apply_plan(start.module, uniform.plan), start, finetune, "IC, uniform")
+    narrow, wide = (
+        _Point(each.cost.value, tuned(apply_plan(start.module, each.plan), start, finetune, name))
+        for each, name in zip(uniform, ("IC, narrower", "IC, wider"), strict=True)
+    )
+    assert result.pruning is not None
+    equal = _between(narrow, wide, result.pruning.after.value)
     instructions = _instructions(result)
 
     yield Row("IC: float, fine-tuned, before pruning", start.percent, "%")
@@ -58,14 +65,26 @@ def pruning(folder: Path) -> Iterator[Row]:
     left = instructions / _instructions(_unpruned(folder, start))
     yield Row("IC: pruned, share of measured instructions", left, "", "simulated", goal=share)
     yield Row("IC: fine-tuning before, and the whole spec", minutes, "min", goal=MINUTES)
-    yield Row("IC: uniform widths, fine-tuned", narrow, "%")
-    assert result.pruning is not None
-    over = uniform.cost.value / result.pruning.after.value
-    title = "IC: uniform widths, instructions over pruned"
-    yield Row(title, over, "x", "simulated", goal=1, better="higher")
-    title = "IC: uniform widths, share of instructions"
-    yield Row(title, uniform.cost.value / whole, "", "simulated")
-    yield Row("IC: pruned above uniform widths", ours - narrow, "points", goal=1, better="higher")
+    for name, point in (("narrower", narrow), ("wider", wide)):
+        title = f"IC: uniform widths, {name}"
+        yield Row(f"{title}, share of instructions", point.cost / whole, "", "simulated")
+        yield Row(f"{title}, fine-tuned", point.percent, "%")
+    yield Row("IC: uniform widths, fine-tuned, at the pruned instructions", equal, "%")
+    yield Row("IC: pruned above uniform widths", ours - equal, "points", goal=1, better="higher")
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A model: instructions by the cost model, and accuracy."""
+
+    cost: float
+    percent: float
+
+
+def _between(narrow: _Point, wide: _Point, cost: float) -> float:
+    """The accuracy at a cost on the line through two models."""
+    slope = (wide.percent - narrow.percent) / (wide.cost - narrow.cost)
+    return narrow.percent + slope * (cost - narrow.cost)
 
 
 def _pruned(folder: Path, start: Trained) -> DeploymentResult:
@@ -88,8 +107,8 @@ def _unpruned(folder: Path, start: Trained) -> DeploymentResult:
     return deploy(spec, folder)[CORE]
 
 
-def _uniform(folder: Path, start: Trained, share: float) -> tuple[Choice, float]:
-    """Uniform widths that cost at least the goal, with the stage's importance; the whole cost."""
+def _uniform(folder: Path, start: Trained, share: float) -> tuple[tuple[Choice, Choice], float]:
+    """Uniform widths around the goal, with the stage's importance; the whole model's cost."""
     costs = costs_on(get_target(CORE), folder / ".edgesmith" / "costs", SHAPE)
     structure = structure_of(start.module, SHAPE, OPTIONS.exclude)
     generator = torch.Generator().manual_seed(SEED)

@@ -28,6 +28,8 @@ and the trace of that name the pruned one's.
 FIXED_POINT_FORM = "fixed-point"
 """The fake-quantized model with TFLite Micro's rounding: of integer formats, if a target has it."""
 
+_ROUNDS_TWICE = "tflite-micro"  # a profile of `targets/graph/reference/profiles.py`
+
 
 @dataclass(frozen=True)
 class Score(Stage):
@@ -94,7 +96,6 @@ class Score(Stage):
 def _rounded_twice(spec: Spec) -> bool:
     """Whether a target of the spec has kernels that round as TFLite Micro's do."""
     from edgesmith.pipeline.target_facts import get_target
-    from edgesmith.targets.graph.reference.profiles import TFLITE_MICRO
 
     described = (get_target(name).describe() for name in spec.targets)
-    return any(each.rounding_profile == TFLITE_MICRO.name for each in described)
+    return any(each.rounding_profile == _ROUNDS_TWICE for each in described)

@@ -171,12 +171,15 @@ def test_uniform_scales_all_widths_alike() -> None:
     selection = Selection(model, structure, flat(structure), costs, Limits(4))
     found = {}
     for share in (1.0, 0.5, 0.3):
-        choice = selection.uniform(share * whole)
-        assert choice.cost.value >= share * whole
-        found[share] = widths(apply_plan(model, choice.plan))
+        narrower, wider = selection.uniform(share * whole)
+        assert narrower.cost.value < share * whole <= wider.cost.value
+        found[share] = widths(apply_plan(model, wider.plan))
     assert found[1.0] == widths(model)
     assert found[0.5] == {"stem.0": 12, "conv1": 12, "conv2": 12, "fc": 4}
     assert found[0.3] == {"stem.0": 8, "conv1": 8, "conv2": 8, "fc": 4}
+    for beyond in (0.0, 2.0):
+        narrower, wider = selection.uniform(beyond * whole)
+        assert narrower == wider
 
 
 def test_costs_are_those_of_the_formats(tmp_path: Path) -> None:
