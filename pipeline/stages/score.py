@@ -1,7 +1,7 @@
 """`score`: what the float, the fake-quantized and the exported model say about the test split.
 
-For microcontrollers the fake-quantized model is scored twice: rounding as the exported file says,
-and as their kernels do.
+The fake-quantized model is scored twice: rounding as the exported file says, and as the kernels of
+microcontrollers do.
 
 Output: `predictions.npz` (form -> outputs [samples, ...]) and one `trace-FORM.npz` per
 form (tensor -> values of the first test samples, in torch's axis order).
@@ -26,9 +26,7 @@ PRUNED_FORM = "pruned"
 and the trace of that name the pruned one's.
 """
 FIXED_POINT_FORM = "fixed-point"
-"""The fake-quantized model with TFLite Micro's rounding: of integer formats, if a target has it."""
-
-_ROUNDS_TWICE = "tflite-micro"  # a profile of `targets/graph/reference/profiles.py`
+"""The fake-quantized model with TFLite Micro's rounding; of integer formats only."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class Score(Stage):
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         from edgesmith.pipeline.versions import installed
 
-        parts = installed("torch", "brevitas", "onnxruntime", "numpy")
-        return parts | {FIXED_POINT_FORM: str(_rounded_twice(spec))}
+        return installed("torch", "brevitas", "onnxruntime", "numpy")
 
     def run(self, context: StageContext) -> None:
         from edgesmith.pipeline.arrays import save_arrays
@@ -83,7 +80,7 @@ class Score(Stage):
             "fake-quantized": quantized.trace(few),
             "onnxruntime": trace_exported(exported, few),
         }
-        on_device = on_fixed_point(quantized) if _rounded_twice(context.spec) else None
+        on_device = on_fixed_point(quantized)
         if on_device is not None:
             outputs[FIXED_POINT_FORM] = on_device.predict(inputs)
             traces[FIXED_POINT_FORM] = on_device.trace(few)
@@ -91,11 +88,3 @@ class Score(Stage):
         save_arrays(context.folder / "predictions.npz", outputs)
         for form, trace in traces.items():
             save_arrays(context.folder / f"trace-{form}.npz", trace)
-
-
-def _rounded_twice(spec: Spec) -> bool:
-    """Whether a target of the spec has kernels that round as TFLite Micro's do."""
-    from edgesmith.pipeline.target_facts import get_target
-
-    described = (get_target(name).describe() for name in spec.targets)
-    return any(each.rounding_profile == _ROUNDS_TWICE for each in described)
