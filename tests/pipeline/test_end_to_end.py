@@ -103,6 +103,19 @@ def test_the_run_succeeds(first_run: subprocess.CompletedProcess[str]) -> None:
     assert "cpu-onnxruntime" in first_run.stdout
 
 
+def test_a_target_from_the_command_line_is_scored_with_its_own_rounding(
+    first_run: subprocess.CompletedProcess[str], project: Path
+) -> None:
+    assert first_run.returncode == 0
+    ran = edgesmith(project, "run", "spec.yaml", "--target", "c-host", "--out", "other")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = from_json(
+        DeploymentResult, (project / "other" / "stripes" / "c-host" / "result.json").read_bytes()
+    )
+    rates = {row.form: row.accuracy.value for row in found.accuracy}
+    assert rates["fixed-point"] == rates["deployed"]
+
+
 @pytest.mark.parametrize("target", ["cpu-litert", "cpu-onnxruntime"])
 def test_every_target_leaves_a_complete_folder(
     first_run: subprocess.CompletedProcess[str], project: Path, target: str
