@@ -20,7 +20,7 @@ from torch_pruning._helpers import _HybridIndex
 
 from edgesmith.pipeline.errors import PruningError
 from edgesmith.prune.attention import HeadAttention
-from edgesmith.prune.surgery import Conv, Norm, is_depthwise
+from edgesmith.prune.surgery import Conv, Norm, has_inputs, is_depthwise
 from edgesmith.prune.values import Axis, ChannelGroup, Frozen, Slot
 
 Element = tuple[str, Axis, int]
@@ -177,18 +177,13 @@ def _note(
     if not isinstance(module, (*_CUTTABLE, nn.Parameter)):
         walk.reasons[name] = f"{name!r} is a {type(module).__name__}"
         return
-    reads = handler not in graph._out_channel_pruning_fn and _has_inputs(module)
+    reads = handler not in graph._out_channel_pruning_fn and has_inputs(module)
     axis: Axis = "in" if reads else "out"
     for index in indices:
         start: Element = (root, "out", index.root_idx)
         for element in _elements(module, name, axis, index.idx):
             walk.elements.add(element)
             walk.ties.append((start, element))
-
-
-def _has_inputs(module: Any) -> bool:
-    """Whether its inputs are an axis of their own."""
-    return isinstance(module, (*Conv, nn.Linear)) and not is_depthwise(module)
 
 
 def _elements(module: Any, name: str, axis: Axis, index: int) -> Iterator[Element]:

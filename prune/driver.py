@@ -214,7 +214,7 @@ class Pruner:
         """A short training of an allocation, always of the same samples; its accuracy."""
         assert self._options.finetune is not None
         training = replace(self._options.finetune, epochs=options.epochs)
-        few = _few(self._task.train, options.samples, self._seed)
+        few = drawn(self._task.train, options.samples, self._seed)
 
         def train(choice: Choice) -> float:
             before = known.accuracy(choice)
@@ -230,7 +230,7 @@ class Pruner:
 
     def _labelled(self) -> Labelled:
         """The same train samples in every round."""
-        few = _few(self._task.train, self._options.samples, self._seed)
+        few = drawn(self._task.train, self._options.samples, self._seed)
         return Labelled(torch.from_numpy(few.inputs), torch.from_numpy(few.labels), self._seed)
 
     def _tuned(self, module: nn.Module, name: str, label: str, masks: Masks | None = None) -> Tuned:
@@ -331,7 +331,7 @@ def _said(rounds: Sequence[Round]) -> list[str]:
     ]
 
 
-def _few(split: Split, samples: int, seed: int) -> Split:
+def drawn(split: Split, samples: int, seed: int) -> Split:
     """So many samples of a split, drawn by the seed."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(split), generator=generator)[:samples].numpy()

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgesmith.prune.attention import with_heads
-from edgesmith.prune.surgery import Conv, Norm, apply_plan
+from edgesmith.prune.surgery import Conv, Norm, apply_plan, has_inputs
 from edgesmith.prune.values import Cut, PrunePlan
 from edgesmith.quantize.columns import columns_of
 
@@ -108,7 +108,7 @@ def _grams(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     hooks = []
     for path, layer in model.named_modules():
-        if isinstance(layer, Reader) and layer.weight[0].numel() <= _WIDEST:
+        if has_inputs(layer) and layer.weight[0].numel() <= _WIDEST:
 
             def add(module: nn.Module, given: tuple[Tensor, ...], path: str = path) -> None:
                 read = columns_of(module, given[0])
@@ -129,7 +129,7 @@ def _grams(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
 @torch.no_grad()
 def _measure_statistics(model: nn.Module, inputs: Tensor) -> None:
     """Running means and variances of batch norm over all samples, in place."""
-    norms = [each for each in model.modules() if isinstance(each, Norm) and _runs(each)]
+    norms = [m for m in model.modules() if isinstance(m, Norm) and m.running_mean is not None]
     momenta = [each.momentum for each in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -141,7 +141,3 @@ def _measure_statistics(model: nn.Module, inputs: Tensor) -> None:
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
-
-
-def _runs(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> bool:
-    return norm.track_running_stats and norm.running_mean is not None

@@ -22,9 +22,14 @@ Kept = Mapping[str, Collection[int]]
 """Group name -> units that stay; a group that is not named stays whole."""
 
 
-def is_depthwise(layer: nn.Module) -> bool:
+def is_depthwise(layer: nn.Module | nn.Parameter) -> bool:
     """A convolution with as many groups as inputs and outputs: channels pass it one by one."""
     return isinstance(layer, Conv) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
+def has_inputs(layer: nn.Module | nn.Parameter) -> bool:
+    """Whether its inputs are an axis of their own."""
+    return isinstance(layer, (*Conv, nn.Linear)) and not is_depthwise(layer)
 
 
 def width(model: nn.Module, layer: str, axis: Axis) -> int:

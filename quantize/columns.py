@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,11 +35,16 @@ def columns_of(layer: nn.Module, x: Tensor) -> Tensor:
     return grouped.reshape(layer.groups, grouped.shape[1], -1)
 
 
+def same_padding(kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+    """Zeros that torch's `same` adds before and after each axis; an odd one comes after."""
+    totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    return [(total // 2, total - total // 2) for total in totals]
+
+
 def _pads(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
     """As `F.pad` takes them: before and after, the last axis first."""
-    if layer.padding == "same":  # of an odd number of zeros, one more comes after
-        totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        sides = [(total // 2, total - total // 2) for total in totals]
+    if layer.padding == "same":
+        sides = same_padding(layer.kernel_size, layer.dilation)
     elif layer.padding == "valid":
         sides = [(0, 0)] * len(layer.kernel_size)
     else:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from edgesmith.quantize import ops
 from edgesmith.quantize.channel_statistics import Statistics
+from edgesmith.quantize.columns import same_padding
 from edgesmith.quantize.draft import Call, Ref
 from edgesmith.quantize.rules import rule
 
@@ -59,14 +60,11 @@ def _conv(
         call.refuse(f"its input has {input.rank} axes, not {weight.ndim}", "keep the batch axis")
     kernel, dilations = tuple(weight.shape[2:]), spread(dilation, axes)
     if padding == "same":
-        # torch puts the odd element of `same` padding behind, which needs a pad of its own.
-        total = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
-        if any(t % 2 for t in total):
-            before = (0, 0, *(t // 2 for t in total))
-            after = (0, 0, *(t - t // 2 for t in total))
-            input, padding = call.emit(ops.Pad(before, after), input, part=True), 0
-        else:
-            padding = [t // 2 for t in total]
+        before, after = zip(*same_padding(kernel, dilations), strict=True)
+        padding = before
+        if before != after:  # needs a pad of its own
+            pad = ops.Pad((0, 0, *before), (0, 0, *after))
+            input, padding = call.emit(pad, input, part=True), 0
     elif isinstance(padding, str):
         padding = 0
     op = ops.Conv(

@@ -11,10 +11,10 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from deployments import deploy, percent, spec_of, variant
 from rows import Row
@@ -24,6 +24,7 @@ from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.prune.costs import costs_on
+from edgesmith.prune.driver import drawn
 from edgesmith.prune.importances.base import Labelled, importances
 from edgesmith.prune.options import PruneOptions
 from edgesmith.prune.selection import Choice, Limits, Selection
@@ -49,12 +50,13 @@ def pruning(folder: Path) -> Iterator[Row]:
     ours = percent(result, "pruned")
     floating = tuned(copy.deepcopy(start.module), start, finetune, "IC, not pruned")
     uniform, whole = _uniform(folder, start, share)
-    narrow, wide = (
-        _Point(each.cost.value, tuned(apply_plan(start.module, each.plan), start, finetune, name))
-        for each, name in zip(uniform, ("IC, narrower", "IC, wider"), strict=True)
-    )
+    costs = [each.cost.value for each in uniform]
+    reached = [
+        tuned(apply_plan(start.module, each.plan), start, finetune, "IC, uniform")
+        for each in uniform
+    ]
     assert result.pruning is not None
-    equal = _between(narrow, wide, result.pruning.after.value)
+    equal = float(np.interp(result.pruning.after.value, costs, reached))
     instructions = _instructions(result)
 
     yield Row("IC: float, fine-tuned, before pruning", start.percent, "%")
@@ -65,26 +67,12 @@ def pruning(folder: Path) -> Iterator[Row]:
     left = instructions / _instructions(_unpruned(folder, start))
     yield Row("IC: pruned, share of measured instructions", left, "", "simulated", goal=share)
     yield Row("IC: fine-tuning before, and the whole spec", minutes, "min", goal=MINUTES)
-    for name, point in (("narrower", narrow), ("wider", wide)):
+    for name, cost, percents in zip(("narrower", "wider"), costs, reached, strict=True):
         title = f"IC: uniform widths, {name}"
-        yield Row(f"{title}, share of instructions", point.cost / whole, "", "simulated")
-        yield Row(f"{title}, fine-tuned", point.percent, "%")
+        yield Row(f"{title}, share of instructions", cost / whole, "", "simulated")
+        yield Row(f"{title}, fine-tuned", percents, "%")
     yield Row("IC: uniform widths, fine-tuned, at the pruned instructions", equal, "%")
     yield Row("IC: pruned above uniform widths", ours - equal, "points", goal=1, better="higher")
-
-
-@dataclass(frozen=True)
-class _Point:
-    """A model: instructions by the cost model, and accuracy."""
-
-    cost: float
-    percent: float
-
-
-def _between(narrow: _Point, wide: _Point, cost: float) -> float:
-    """The accuracy at a cost on the line through two models."""
-    slope = (wide.percent - narrow.percent) / (wide.cost - narrow.cost)
-    return narrow.percent + slope * (cost - narrow.cost)
 
 
 def _pruned(folder: Path, start: Trained) -> DeploymentResult:
@@ -111,10 +99,8 @@ def _uniform(folder: Path, start: Trained, share: float) -> tuple[tuple[Choice, 
     """Uniform widths around the goal, with the stage's importance; the whole model's cost."""
     costs = costs_on(get_target(CORE), folder / ".edgesmith" / "costs", SHAPE)
     structure = structure_of(start.module, SHAPE, OPTIONS.exclude)
-    generator = torch.Generator().manual_seed(SEED)
-    chosen = torch.randperm(len(start.train), generator=generator)[: OPTIONS.samples]
-    inputs, labels = (torch.from_numpy(each) for each in (start.train.inputs, start.train.labels))
-    data = Labelled(inputs[chosen], labels[chosen], SEED)
+    few = drawn(start.train, OPTIONS.samples, SEED)
+    data = Labelled(torch.from_numpy(few.inputs), torch.from_numpy(few.labels), SEED)
     work = copy.deepcopy(start.module).requires_grad_(True)
     scores = importances().get(OPTIONS.importance)().scores(work, structure.groups, data)
     divisor = get_target(CORE).describe().channel_divisor
