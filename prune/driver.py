@@ -2,7 +2,7 @@
 
     float model -> [structure -> importance -> selection -> smaller module -> fine-tune]* -> masks
 
-What reads removed channels makes up for them before it is fine-tuned (`reconstruction.py`).
+What stays makes up for what goes before it is fine-tuned (`reconstruction.py`).
 
 A round that loses more accuracy than is tolerated is rolled back and tried again half as far (in
 the ratio of costs); after `_FAILURES` of those pruning ends with what was accepted. After every
@@ -195,6 +195,8 @@ class Pruner:
         importance = importances().get(options.importance)()
         scores = importance.scores(work, structure.groups, self._labelled())
         limits = Limits(self._task.divisor, options.max_pruned)
+        if options.trials is None or not options.trials.blocks:
+            structure = replace(structure, blocks=())
         choosing = Selection(module, structure, scores, self._task.costs, limits, self._whole)
         if not done.rounds and options.cost is not None:
             choosing.require(done.before.value * options.cost)  # before hours of training
@@ -291,6 +293,7 @@ class Pruner:
             widths=widths,
             frozen=self._frozen,
             notes=(*((costs.note,) if costs.note else ()), *_said(done.rounds), *notes),
+            dropped=done.plan.dropped,
         )
 
     def _save(self, module: nn.Module, done: _Done) -> None:

@@ -44,14 +44,16 @@ class Trials:
     """Allocations that are trained for a moment before one of them is fine-tuned.
 
     Args:
-        candidates: how many; half of them, at most four, rank the same saliencies differently,
-            the others are neighbours of the best.
+        candidates: how many; half of them rank the same saliencies differently or leave out
+            residual blocks, the others are neighbours of the best.
         epochs: of each, over `samples` of the train split; otherwise as `finetune` says.
+        blocks: residual blocks may go as a whole; false only removes channels.
     """
 
     candidates: Annotated[int, Field(ge=2)] = 8
     epochs: Count = 3
     samples: Count = 12000
+    blocks: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ class PruneOptions:
             below the unpruned model's is rolled back.
         max_pruned: at most this share of a group of channels goes.
         exclude: shell-style patterns of layers that keep their channels.
-        reconstruct: layers that read removed channels make up for them, by least squares on
-            `samples`, and batch statistics are measured again; before any fine-tuning.
+        reconstruct: before any fine-tuning, what stays makes up for what goes: layer after layer
+            is solved for its old outputs by least squares on `samples`, and batch statistics are
+            measured again.
         finetune: training after each round, with the unpruned model as teacher; null leaves the
             weights as they are.
         trials: choose among several ways to spread the cost over layers by short trainings; null

@@ -1,15 +1,17 @@
-"""What stays makes up for what goes: layers that read removed channels are solved again.
+"""What stays makes up for what goes: layer after layer, weights are solved again.
 
-A layer reads x = (x_K, x_R), and x_R goes. W_R x_R is what its outputs lose; the best linear guess
-of that from what is still there is added to what stays:
+A layer made t from what it read in the whole model, and reads x in the smaller one: fewer channels,
+and not quite the same. Its weights W become those nearby that come nearest to t,
 
-    W_K + W_R G_RK (G_KK + ridge I)^-1,  G = sum of x x^T over samples
+    W + (t x^T - W x x^T) (x x^T + ridge I)^-1,  sums over samples and positions
 
-x of a convolution are its patches, and a bias is the weight of a 1. G of all layers takes one pass
-over the samples through the whole model. Batch statistics are measured again afterwards.
+x of a convolution are its patches, and a bias is the weight of a 1. That happens in one pass of all
+samples through the smaller model: each layer is solved when its input arrives, which is what the
+layers before it make with their new weights. Batch norms measure their statistics on the way.
 
 Source: He et al., "Channel Pruning for Accelerating Very Deep Neural Networks",
-arXiv:1707.06168, who solve the same least squares layer after layer.
+arXiv:1707.06168, section 3.1: least squares against the unpruned model's outputs on inputs of
+the pruned one. The ridge towards what is there, biases and statistics are added here.
 """
 
 from __future__ import annotations
@@ -22,21 +24,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgesmith.prune.attention import with_heads
-from edgesmith.prune.surgery import Conv, Norm, apply_plan, has_inputs
+from edgesmith.prune.surgery import Conv, Norm, apply_plan
 from edgesmith.prune.values import Cut, PrunePlan
 from edgesmith.quantize.columns import columns_of
 
-Reader = (*Conv, nn.Linear)
-_Reader = nn.Conv1d | nn.Conv2d | nn.Linear
+Solved = (*Conv, nn.Linear)
+_Solved = nn.Conv1d | nn.Conv2d | nn.Linear
 RIDGE = 0.01
-"""Relative to the mean square of what is read: with few samples, only what is certain is added."""
+"""Relative to the mean square of what is read: with few samples, only what is certain changes."""
 _BATCH = 32
 _WIDEST = 8192
 """Inputs of a layer: the matrix of more would take gigabytes."""
+_KEPT_BYTES = 1 << 30
+"""Outputs of the whole model's layers that are held: where all samples are more, some will do."""
 
 
 class Reconstruction:
-    """What the layers of one model read, and smaller forms of it that make up for what they lost.
+    """What the layers of one model make, and smaller forms of it that come near to that.
 
     Args:
         model: the model that plans are made for; not changed.
@@ -46,98 +50,118 @@ class Reconstruction:
 
     def __init__(self, model: nn.Module, attention: Sequence[str], inputs: Tensor) -> None:
         self._model = model
-        self._inputs = inputs
-        self._whole = with_heads(copy.deepcopy(model), tuple(attention)).eval()
-        self._grams = _grams(self._whole, inputs)
+        whole = with_heads(copy.deepcopy(model), tuple(attention)).eval()
+        size = sum(each.nbytes for each in _made(whole, inputs[:1]).values())
+        self._inputs = inputs[: max(2, _KEPT_BYTES // max(size, 1))]
+        self._wanted = _made(whole, self._inputs)
 
     @torch.no_grad()
     def apply(self, plan: PrunePlan) -> nn.Module:
-        """As `surgery.apply_plan`, with other weights in the layers that lose inputs; eval mode.
+        """As `surgery.apply_plan`, with other weights and batch statistics; eval mode.
 
         Raises:
             CheckpointError: the plan belongs to another model.
         """
         made = apply_plan(self._model, plan).eval()
-        for path, cut in plan.layers.items():
-            if cut.in_kept is not None and path in self._grams:
-                smaller = made.get_submodule(path)
-                assert isinstance(smaller, Reader)
-                self._solve(path, smaller, cut)
-        _measure_statistics(made, self._inputs)
+        hooks = []
+        for path, layer in made.named_modules():
+            if isinstance(layer, Solved) and path in self._wanted:
+                wanted, cut = self._wanted[path], plan.layers.get(path, Cut())
+
+                def solve(
+                    module: nn.Module,
+                    given: tuple[Tensor, ...],
+                    wanted: Tensor = wanted,
+                    cut: Cut = cut,
+                ) -> None:
+                    assert isinstance(module, Solved)
+                    _solve(module, given[0], wanted, cut)
+
+                hooks.append(layer.register_forward_pre_hook(solve))
+        norms = [m for m in made.modules() if isinstance(m, Norm) and m.running_mean is not None]
+        if len(self._inputs) < 2:
+            norms = []  # one sample has no variance
+        momenta = [each.momentum for each in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches, of which there is one
+            norm.train()
+        try:
+            made(self._inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
         return made
-
-    def _solve(self, path: str, smaller: _Reader, cut: Cut) -> None:
-        layer, gram = self._whole.get_submodule(path), self._grams[path]
-        assert isinstance(layer, Reader)
-        assert cut.in_kept is not None
-        staying = torch.zeros(layer.weight.shape[1], dtype=torch.bool)
-        staying[list(cut.in_kept)] = True
-        read = staying.repeat_interleave(layer.weight[0, 0].numel())
-        constant = torch.ones(int(layer.bias is not None), dtype=torch.bool)
-        there, gone = torch.cat([read, constant]), torch.cat([~read, ~constant])
-        lost = layer.weight.detach().flatten(1)[:, ~read].double()
-        lost = lost.unflatten(0, (len(gram), -1))  # [groups, outputs, removed]
-        more = _made_up(lost, gram[:, gone][:, :, there], gram[:, there][:, :, there])
-        more = more.flatten(0, 1)  # [outputs, kept and constant]
-        if cut.out_kept is not None:
-            more = more[list(cut.out_kept)]
-        weight, bias = smaller.weight, smaller.bias
-        weight += more[:, : int(read.sum())].reshape(weight.shape).to(weight.dtype)
-        if bias is not None:
-            bias += more[:, -1].to(bias.dtype)
-
-
-def _made_up(lost: Tensor, across: Tensor, known: Tensor) -> Tensor:
-    """Weights of what is known that stand for lost ones: [groups, outputs, known].
-
-    Args:
-        lost: [groups, outputs, removed].
-        across: of G, [groups, removed, known].
-        known: of G, [groups, known, known].
-    """
-    diagonal = known.diagonal(dim1=1, dim2=2)
-    # Groups that never read anything but zero have nothing to make up for.
-    ridge = (RIDGE * diagonal.mean(1, keepdim=True)).clamp_min(1e-12).expand_as(diagonal)
-    solved: Tensor = torch.linalg.solve(known + torch.diag_embed(ridge), (lost @ across).mT).mT
-    return solved
 
 
 @torch.no_grad()
-def _grams(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
-    """Layer -> sum of x x^T over samples and positions, float64 [groups, K, K]."""
-    found: dict[str, Tensor] = {}
+def _made(model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """Path -> outputs of every layer that can be solved, and is called once."""
+    found: dict[str, list[Tensor]] = {}
     hooks = []
     for path, layer in model.named_modules():
-        if has_inputs(layer) and layer.weight[0].numel() <= _WIDEST:
+        if isinstance(layer, Solved) and layer.weight[0].numel() <= _WIDEST:
 
-            def add(module: nn.Module, given: tuple[Tensor, ...], path: str = path) -> None:
-                read = columns_of(module, given[0])
-                if module.bias is not None:
-                    read = F.pad(read, (0, 0, 0, 1), value=1.0)
-                found[path] = found.get(path, 0.0) + torch.bmm(read, read.mT).double()
+            def note(
+                module: nn.Module, given: tuple[Tensor, ...], output: Tensor, path: str = path
+            ) -> None:
+                found.setdefault(path, []).append(output)
 
-            hooks.append(layer.register_forward_pre_hook(add))
+            hooks.append(layer.register_forward_hook(note))
+    batches = inputs.split(_BATCH)
     try:
-        for batch in inputs.split(_BATCH):
+        for batch in batches:
             model(batch)
     finally:
         for hook in hooks:
             hook.remove()
+    return {path: torch.cat(each) for path, each in found.items() if len(each) == len(batches)}
+
+
+def _solve(layer: _Solved, x: Tensor, wanted: Tensor, cut: Cut) -> None:
+    """Give a layer the weights that make of `x` what is wanted, in place.
+
+    Args:
+        x: all samples, as the layer reads them now.
+        wanted: what the whole layer made of the same samples, with all its channels.
+    """
+    axis = wanted.ndim - 1 if isinstance(layer, nn.Linear) else 1
+    if cut.out_kept is not None:
+        wanted = wanted.index_select(axis, torch.tensor(cut.out_kept))
+    weight = layer.weight.flatten(1)
+    if layer.bias is not None:
+        weight = torch.cat([weight, layer.bias[:, None]], 1)
+    groups = 1 if isinstance(layer, nn.Linear) else layer.groups
+    now = weight.double().unflatten(0, (groups, -1))  # [groups, outputs, read]
+    squares = torch.zeros(groups, now.shape[2], now.shape[2], dtype=torch.float64)
+    across = torch.zeros_like(now)
+    for part, target in zip(x.split(_BATCH), wanted.split(_BATCH), strict=True):
+        read = columns_of(layer, part)
+        if layer.bias is not None:
+            read = F.pad(read, (0, 0, 0, 1), value=1.0)
+        t = target.movedim(axis, 0).reshape(groups, now.shape[1], -1)
+        squares += torch.bmm(read, read.mT)
+        across += torch.bmm(t, read.mT)
+    solved = (now + _change(now, squares, across)).flatten(0, 1).to(layer.weight.dtype)
+    if layer.bias is not None:
+        layer.bias.copy_(solved[:, -1])
+        solved = solved[:, :-1]
+    layer.weight.copy_(solved.reshape(layer.weight.shape))
+
+
+def _change(now: Tensor, squares: Tensor, across: Tensor) -> Tensor:
+    """What to add to weights [groups, outputs, read].
+
+    Args:
+        squares: sum of x x^T, [groups, read, read].
+        across: sum of t x^T, [groups, outputs, read].
+    """
+    diagonal = squares.diagonal(dim1=1, dim2=2)
+    # Groups that never read anything but zero have nothing to make up for.
+    ridge = (RIDGE * diagonal.mean(1, keepdim=True)).clamp_min(1e-12).expand_as(diagonal)
+    missing = across - now @ squares
+    found: Tensor = torch.linalg.solve(squares + torch.diag_embed(ridge), missing.mT).mT
     return found
-
-
-@torch.no_grad()
-def _measure_statistics(model: nn.Module, inputs: Tensor) -> None:
-    """Running means and variances of batch norm over all samples, in place."""
-    norms = [m for m in model.modules() if isinstance(m, Norm) and m.running_mean is not None]
-    momenta = [each.momentum for each in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches
-        norm.train()
-    for batch in inputs.split(_BATCH) if norms else ():
-        if len(batch) > 1:  # one sample has no variance
-            model(batch)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()

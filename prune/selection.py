@@ -3,11 +3,13 @@
 Greedy, one step of one group at a time. A step is as many units as bring all widths of the group
 back to the divisor. Only groups that share a layer with the last one removed are measured again.
 Steps that fit below the goal in the end, because a later one saved more than needed, are undone.
+Residual blocks are no such steps: a saliency cannot compare the loss of a block, most of which
+fine-tuning gets back, with that of channels. They are dropped where the caller says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +47,7 @@ class Choice:
     """A plan, and what the module that it makes costs.
 
     Args:
-        rung: group name -> steps that were taken in it.
+        rung: group name -> steps that were taken in it; path of a block -> 1 where it is dropped.
     """
 
     plan: PrunePlan
@@ -108,7 +110,7 @@ class Selection:
         self._model = model
         self._converted = converted(model, structure)
         self._structure = structure
-        self._scores = scores
+        self._scores = dict(scores)
         self._costs = costs
         given = whole or {}
         self._ladders = {
@@ -117,14 +119,27 @@ class Selection:
             )
             for group in structure.groups
         }
+        # A block is one unit, worth what its branch is: the sum over the groups in it.
+        self._blocks = {block.path: block.groups for block in structure.blocks}
+        for path, groups in self._blocks.items():
+            self._ladders[path] = [(0,), ()]
+            self._scores[path] = np.array([sum(float(scores[name].sum()) for name in groups)])
 
     def stuck(self) -> tuple[str, ...]:
         """Groups of which nothing can go within the limits."""
-        return tuple(name for name, rungs in self._ladders.items() if len(rungs) == 1)
+        return tuple(name for name in self._groups() if len(self._ladders[name]) == 1)
 
-    def cheapest(self) -> Choice:
-        """As small as the limits allow."""
-        return self.at({name: len(rungs) - 1 for name, rungs in self._ladders.items()})
+    def cheapest(self, dropped: Collection[str] = ()) -> Choice:
+        """As small as the limits allow, with all blocks but these."""
+        least = {name: len(self._ladders[name]) - 1 for name in self._groups()}
+        return self.at({**least, **dict.fromkeys(dropped, 1)})
+
+    def blocks(self) -> list[str]:
+        """Blocks that can be dropped: first what loses the least per cost that it saves."""
+        whole = self.at({}).cost.value
+        saved = {path: whole - self.at({path: 1}).cost.value for path in self._blocks}
+        useful = [path for path in self._blocks if saved[path] > 0]
+        return sorted(useful, key=lambda path: float(self._scores[path].sum()) / saved[path])
 
     def require(self, goal: float) -> None:
         """Refuse a cost that nothing reaches.
@@ -137,27 +152,34 @@ class Selection:
             raise _unreachable(goal, floor)
 
     def reach(
-        self, goal: float, report: Report | None = None, price: Price = saliency_lost
+        self,
+        goal: float,
+        report: Report | None = None,
+        price: Price = saliency_lost,
+        dropped: Collection[str] = (),
     ) -> Choice:
         """Remove units until the cost is at most `goal`, beginning with the whole model.
+
+        Args:
+            dropped: blocks that are left out.
 
         Raises:
             UnreachableCostError: the cheapest form costs more; its cost is named.
             PruningError: nothing can be pruned at all.
         """
-        if all(len(rungs) == 1 for rungs in self._ladders.values()):
+        if len(self.stuck()) == len(self._groups()):
             raise PruningError(
                 f"nothing in {type(self._model).__name__} can be pruned within the limits",
                 fix="see the frozen layers in the result; allow a higher `max_pruned`, or a target"
                 " with a smaller channel divisor",
             )
         self.require(goal)
-        now = self.at(dict.fromkeys(self._ladders, 0))
+        now = self.at(dict.fromkeys(dropped, 1))
         start, saved = now.cost.value, dict[str, float]()
         while now.cost.value > goal:
             self._measure(saved, now)
             if not saved:  # every step alone costs more; together they reach the floor
-                return self.cheapest()
+                return self.cheapest(dropped)
             # The least loss per cost saved.
             lost = {name: self._lost(price, name, now.rung[name]) for name in saved}
             best = min(saved, key=lambda name: (lost[name] / saved[name], name))
@@ -166,36 +188,42 @@ class Selection:
             if report is not None:
                 done = round(100 * (start - now.cost.value) / max(start - goal, 1e-9))
                 report("choosing channels", min(done, 100), 100)
-        return self._given_back(now, goal, price)
+        return self._given_back(now, goal, price, dropped)
 
     def near(
         self, choice: Choice, goal: float, generator: np.random.Generator, price: Price
     ) -> Choice | None:
-        """One group wider than in a choice, others narrower, within the cost.
+        """One group wider than in a choice, or a block more; others narrower, within the cost.
 
         Args:
             generator: decides which.
             price: which of them is made wider again, where that fits.
 
         Returns:
-            None where the group that it drew is whole, or the others are at their least.
+            None where what it drew is whole, or the others are at their least.
         """
-        names = sorted(choice.rung)
+        names = self._present(choice.rung)
         wider = names[generator.integers(len(names))]
         if choice.rung[wider] == 0:
             return None
         now = self.at(_moved(choice.rung, wider, -1))
         while now.cost.value > goal:
-            free = [n for n in names if n != wider and now.rung[n] + 1 < len(self._ladders[n])]
+            free = [n for n in self._present(now.rung) if n != wider and self._can_go(n, now)]
             if not free:
                 return None
             now = self.at(_moved(now.rung, free[generator.integers(len(free))], 1))
         return self._given_back(now, goal, price)
 
-    def _given_back(self, now: Choice, goal: float, price: Price) -> Choice:
-        """Steps that turn out to fit below the goal are undone: the last one overshoots."""
+    def _given_back(
+        self, now: Choice, goal: float, price: Price, gone: Collection[str] = ()
+    ) -> Choice:
+        """Steps that turn out to fit below the goal are undone: the last one overshoots.
+
+        Args:
+            gone: what stays removed.
+        """
         while True:
-            names = [name for name, at in now.rung.items() if at > 0]
+            names = [n for n in self._present(now.rung) if now.rung[n] > 0 and n not in gone]
             models = [self._made(_moved(now.rung, name, -1)) for name in names]
             costs = zip(names, self._costs.measure(models), strict=True)
             fitting = [name for name, cost in costs if cost.value <= goal]
@@ -212,11 +240,12 @@ class Selection:
         twice where there is nothing on one side. Widths are rounded as MobileNets round theirs: to
         the nearest that is allowed, but to no less than nine tenths of the exact one.
         """
-        wider = self.at(dict.fromkeys(self._ladders, 0))
+        wider = self.at({})
         if wider.cost.value < cost:
             return wider, wider
         for percent in range(99, 0, -1):
-            rung = {n: _scaled_rung(rungs, percent / 100) for n, rungs in self._ladders.items()}
+            share = percent / 100
+            rung = {name: _scaled_rung(self._ladders[name], share) for name in self._groups()}
             if self._plan(rung) == wider.plan:
                 continue
             choice = self.at(rung)
@@ -229,8 +258,8 @@ class Selection:
         """Fill in what the next step of each group saves; steps that save nothing are left out."""
         missing = [
             name
-            for name, rungs in self._ladders.items()
-            if name not in saved and now.rung[name] + 1 < len(rungs)
+            for name in self._present(now.rung)
+            if name not in saved and name not in self._blocks and self._can_go(name, now)
         ]
         models = [self._made(_moved(now.rung, name, 1)) for name in missing]
         for name, cost in zip(missing, self._costs.measure(models), strict=True):
@@ -247,16 +276,30 @@ class Selection:
         layers = [{layer for layer, _ in self._structure[name].members} for name in (one, other)]
         return bool(layers[0] & layers[1])
 
+    def _groups(self) -> list[str]:
+        return [group.name for group in self._structure.groups]
+
+    def _present(self, rung: Mapping[str, int]) -> list[str]:
+        """Names of all blocks, and of the groups that lie in none that is dropped, sorted."""
+        gone = {name for path, names in self._blocks.items() if rung[path] for name in names}
+        return sorted(set(self._ladders) - gone)
+
+    def _can_go(self, name: str, now: Choice) -> bool:
+        return now.rung[name] + 1 < len(self._ladders[name])
+
     def _plan(self, rung: Mapping[str, int]) -> PrunePlan:
-        kept = {name: self._ladders[name][at] for name, at in rung.items() if at > 0}
-        return plan_of(self._converted, self._structure, kept)
+        steps = {name: at for name, at in rung.items() if at > 0}
+        kept = {name: self._ladders[name][at] for name, at in steps.items()}
+        dropped = [path for path in steps if path in self._blocks]
+        return plan_of(self._converted, self._structure, kept, dropped)
 
     def _made(self, rung: Mapping[str, int]) -> nn.Module:
         return apply_plan(self._model, self._plan(rung))
 
     def at(self, rung: Mapping[str, int]) -> Choice:
-        """The choice of so many steps in each group."""
-        return Choice(self._plan(rung), self._costs.measure([self._made(rung)])[0], dict(rung))
+        """The choice of so many steps in each group, and of blocks; none in others."""
+        full = {name: rung.get(name, 0) for name in self._ladders}
+        return Choice(self._plan(full), self._costs.measure([self._made(full)])[0], full)
 
 
 def _moved(rung: Mapping[str, int], name: str, steps: int) -> dict[str, int]:

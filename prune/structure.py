@@ -1,4 +1,4 @@
-"""What can be pruned in a model: groups of channels, each proven by removing some of it.
+"""What can be pruned in a model: groups of channels, each proven by removing some; whole blocks.
 
 The dependency graph is a claim. It is believed where a copy of the model with random weights,
 half of the group's units removed, computes what the whole copy computes with the removed
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from edgesmith.pipeline.errors import CheckpointError, PruningError
 from edgesmith.prune.attention import convertible, with_heads
+from edgesmith.prune.blocks import residual_blocks
 from edgesmith.prune.dependencies import channel_groups
-from edgesmith.prune.surgery import Kept, Norm, apply_plan, plan_of
-from edgesmith.prune.values import ChannelGroup, Frozen, Slot, Structure
+from edgesmith.prune.surgery import Kept, Norm, apply_plan, lies_in, plan_of
+from edgesmith.prune.values import Block, ChannelGroup, Frozen, Slot, Structure
 
 TOLERANCE = 1e-4
 """Largest difference of an output that counts as equal, relative to the largest output."""
@@ -62,7 +63,27 @@ def structure_of(
             f"the channel groups of {type(model).__name__} contradict each other: {together}",
             fix="exclude layers of the part that is built unusually (`exclude`)",
         )
-    return Structure(tuple(groups), tuple(refused), paths)
+    return Structure(
+        tuple(groups), tuple(refused), paths, _blocks(work, groups, rules, sample_shape)
+    )
+
+
+def _blocks(
+    work: nn.Module,
+    groups: Iterable[ChannelGroup],
+    rules: tuple[str, ...],
+    sample_shape: tuple[int, ...],
+) -> tuple[Block, ...]:
+    """Residual blocks in which no layer is excluded."""
+    generator = torch.Generator().manual_seed(0)
+    random = _randomized(work, generator)
+    found = residual_blocks(random, torch.randn(_SAMPLES, *sample_shape, generator=generator))
+    kept = [name for name, _ in work.named_modules() if any(fnmatchcase(name, r) for r in rules)]
+    return tuple(
+        Block(path, tuple(g.name for g in groups if all(lies_in(n, (path,)) for n in _layers(g))))
+        for path in found
+        if path not in kept and not any(lies_in(name, (path,)) for name in kept)
+    )
 
 
 def _layers(group: ChannelGroup) -> tuple[str, ...]:

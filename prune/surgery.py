@@ -48,12 +48,31 @@ def width(model: nn.Module, layer: str, axis: Axis) -> int:
     return int(module.num_features)
 
 
-def plan_of(model: nn.Module, structure: Structure, kept: Kept) -> PrunePlan:
+def without(model: nn.Module, paths: Iterable[str]) -> nn.Module:
+    """The model, in place, without these blocks.
+
+    Raises:
+        AttributeError: there is no such module.
+    """
+    for path in paths:
+        model.set_submodule(path, nn.Identity(), strict=True)
+    return model
+
+
+def lies_in(layer: str, blocks: Iterable[str]) -> bool:
+    """Whether a layer is part of one of these blocks."""
+    return any(layer.startswith(f"{block}.") for block in blocks)
+
+
+def plan_of(
+    model: nn.Module, structure: Structure, kept: Kept, dropped: Collection[str] = ()
+) -> PrunePlan:
     """The plan that keeps these units.
 
     Args:
         model: the one that `structure` was found in, with its attention converted
             (`surgery.converted`).
+        dropped: paths of blocks that go as a whole; what `kept` says of layers in them is moot.
 
     Raises:
         EmptyLayerError: a layer would have no channel left.
@@ -64,6 +83,8 @@ def plan_of(model: nn.Module, structure: Structure, kept: Kept) -> PrunePlan:
             _remove(group, set(kept[group.name]), removed)
     layers: dict[str, Cut] = {}
     for (layer, axis), gone in sorted(removed.items()):
+        if lies_in(layer, dropped):
+            continue
         staying = tuple(i for i in range(width(model, layer, axis)) if i not in gone)
         if not staying:
             raise EmptyLayerError(
@@ -74,7 +95,7 @@ def plan_of(model: nn.Module, structure: Structure, kept: Kept) -> PrunePlan:
         out_kept = staying if axis == "out" else cut.out_kept
         layers[layer] = Cut(out_kept, staying if axis == "in" else cut.in_kept)
     touched = tuple(a for a in structure.attention if any(x.startswith(f"{a}.") for x in layers))
-    return PrunePlan(layers, touched)
+    return PrunePlan(layers, touched, tuple(sorted(dropped)))
 
 
 def _remove(
@@ -99,6 +120,7 @@ def apply_plan(model: nn.Module, plan: PrunePlan) -> nn.Module:
     """
     made = copy.deepcopy(model)
     try:
+        without(made, plan.dropped)
         with_heads(made, plan.attention)
         for path, cut in plan.layers.items():
             _cut(made, path, cut)
@@ -112,12 +134,14 @@ def apply_plan(model: nn.Module, plan: PrunePlan) -> nn.Module:
 
 def after(plan: PrunePlan, then: PrunePlan) -> PrunePlan:
     """One plan for two in a row: `then` counts positions of what `plan` left."""
-    layers = dict(plan.layers)
+    layers = {path: cut for path, cut in plan.layers.items() if not lies_in(path, then.dropped)}
     for path, cut in then.layers.items():
         old = layers.get(path, Cut())
         layers[path] = Cut(_chained(old.out_kept, cut.out_kept), _chained(old.in_kept, cut.in_kept))
     attention = dict.fromkeys((*plan.attention, *then.attention))
-    return PrunePlan(dict(sorted(layers.items())), tuple(attention))
+    staying = tuple(path for path in attention if not lies_in(path, then.dropped))
+    dropped = tuple(sorted({*plan.dropped, *then.dropped}))
+    return PrunePlan(dict(sorted(layers.items())), staying, dropped)
 
 
 def _chained(

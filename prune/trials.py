@@ -1,17 +1,18 @@
 """Which allocation to prune to, decided by training several for a moment.
 
 A saliency says what the loss is before fine-tuning, layer by layer. What a layer's width is worth
-after it is another question, and no formula answers it for every model. So allocations of the
-same cost that rank the layers differently are trained for a few epochs each; half of the trials
-go to them, and half to neighbours of the best so far: one group wider, others narrower. The
-selection split decides. (Widths chosen by measured accuracy at a measured cost: NetAdapt,
-arXiv:1804.03230.)
+after it is another question, and no formula answers it for every model; still less what a whole
+residual block is worth. So allocations of the same cost that rank the layers differently, or do
+without blocks, are trained for a few epochs each; half of the trials go to them, and half to
+neighbours of the best so far: one group wider or a block more, others narrower. The selection split
+decides. (Widths chosen by measured accuracy at a measured cost: NetAdapt, arXiv:1804.03230.)
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,9 +145,9 @@ def best_allocation(
             report("trying allocations", len(found), options.candidates)
         return True
 
-    for price in PRICES:
+    for price, dropped in _starts(selection.blocks()):
         if len(found) < max(1, options.candidates // 2):
-            attempt(selection.reach(goal, report, price))
+            attempt(selection.reach(goal, report, price, dropped))
     vain = 0
     while len(found) < options.candidates and vain < _DRAWS:
         # Where neighbours of the best are all known, those of others may not be.
@@ -154,6 +155,13 @@ def best_allocation(
         from_here = other if vain > _DRAWS // 2 else _best(found)
         vain = 0 if attempt(selection.near(from_here, goal, generator, share_lost)) else vain + 1
     return Tried(_best(found), tuple(each for each, _ in found))
+
+
+def _starts(blocks: Sequence[str]) -> Iterator[tuple[Price, Sequence[str]]]:
+    """By turns another price with all blocks, and one block less with all groups alike."""
+    shallower = ((share_lost, blocks[:count]) for count in range(1, len(blocks) + 1))
+    for pair in itertools.zip_longest(((price, ()) for price in PRICES), shallower):
+        yield from (start for start in pair if start is not None)
 
 
 def _best(found: list[tuple[float, Choice]]) -> Choice:

@@ -58,6 +58,18 @@ class Frozen:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A residual block that can go as a whole.
+
+    Args:
+        groups: names of the groups whose layers all lie in it.
+    """
+
+    path: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Structure:
     """All that can be pruned in a model, and what cannot.
 
@@ -69,6 +81,7 @@ class Structure:
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[Frozen, ...]
     attention: tuple[str, ...] = ()
+    blocks: tuple[Block, ...] = ()
 
     def __getitem__(self, name: str) -> ChannelGroup:
         return next(group for group in self.groups if group.name == name)
@@ -89,10 +102,12 @@ class PrunePlan:
     Args:
         layers: path -> positions that stay, of the original layer.
         attention: paths that are replaced by `HeadAttention` first.
+        dropped: paths of residual blocks that are left out.
     """
 
     layers: dict[str, Cut] = field(default_factory=dict)
     attention: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,6 +160,7 @@ class PruneResult:
     Args:
         reached: the cost goal was met; otherwise accuracy stopped it before.
         accuracy_before, accuracy_after: of the float model, percent of the selection split.
+        dropped: paths of residual blocks that were left out; their layers are not in `widths`.
     """
 
     target: str
@@ -158,6 +174,7 @@ class PruneResult:
     widths: tuple[LayerWidth, ...]
     frozen: tuple[Frozen, ...]
     notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def summary(self) -> tuple[str, ...]:
         """Sentences for a report."""
@@ -172,5 +189,7 @@ class PruneResult:
         widths = [f"{w.layer} {w.before} -> {w.after}" for w in self.widths if w.after < w.before]
         if widths:
             lines.append(f"output channels: {', '.join(widths)}")
+        if self.dropped:
+            lines.append(f"residual blocks left out: {', '.join(self.dropped)}")
         lines += [f"not pruned: {', '.join(each.layers)}: {each.reason}" for each in self.frozen]
         return (*lines, *self.notes)

@@ -61,6 +61,8 @@ def pruning(folder: Path) -> Iterator[Row]:
 
     yield Row("IC: float, fine-tuned, before pruning", start.percent, "%")
     yield Row("IC: float, fine-tuned equally long", floating, "%")
+    solved = result.pruning.rounds[-1].pruned_accuracy
+    yield Row("IC: pruned, reconstructed, not fine-tuned, selection split", solved, "%")
     yield Row("IC: pruned, fine-tuned", ours, "%")
     yield Row("IC: pruned below float", floating - ours, "points", goal=3)
     yield Row("IC: pruned, INT8, deployed", percent(result, "deployed"), "%")

@@ -38,6 +38,11 @@ from edgesmith.targets.graph.edges import encode_inputs
 TARGETS = {"cpu-onnxruntime": "onnxruntime", "cpu-litert": "litert"}
 """Where this pipeline's artifact runs -> the runtime in a worker's words."""
 FORM = "torch Inductor, ahead of time, frozen weights"
+INDUCTOR = {
+    "freezing": True,
+    # Inductor remembers where a precompiled header lies, and each comparison's folder goes away.
+    "aot_inductor.precompile_headers": False,
+}
 WARMUPS, RUNS, BATCH = 50, 500, 64
 
 
@@ -193,7 +198,7 @@ def _compiled(converted: nn.Module, sample: Tensor, folder: Path) -> Callable[[]
     package = torch._inductor.aoti_compile_and_package(
         torch.export.export(converted, (sample,)),
         package_path=str(folder / "model.pt2"),
-        inductor_configs={"freezing": True},
+        inductor_configs=INDUCTOR,
     )
     run = torch._inductor.aoti_load_package(package)
     worst = float((run(sample) - converted(sample)).abs().max())

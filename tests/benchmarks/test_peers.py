@@ -1,7 +1,8 @@
-"""Rewritten TFLite files, plain sizes of parameters, single layers in two formats, BakeNN."""
+"""Rewritten TFLite files, plain sizes, single layers in two formats, BakeNN, Inductor."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +10,11 @@ import ai_edge_litert.schema_py_generated as schema
 import flatbuffers
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgesmith.quantize.engines.containment import contained
 from edgesmith.targets.c.vectors import random_codes
 from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import DType, Graph, Quantization, Tensor
@@ -23,6 +26,7 @@ from tests.oracles import run_tflm
 from tests.targets.mcu.library import need
 
 bakenn = benchmark("peers.bakenn")
+compressor = benchmark("peers.neural_compressor")
 layers = benchmark("peers.layers")
 ours = benchmark("peers.ours")
 tflite = benchmark("peers.tflite")
@@ -193,3 +197,14 @@ def test_bakenn_is_built_and_counted_like_everything_else() -> None:
     assert 0 < found.vendor_layers <= found.layers
     assert found.ram_bytes >= codes[0].size + found.outputs[0].size
     assert found.flash_bytes > ours.parameter_bytes(graph)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="apt-get install -y g++")
+def test_models_are_compiled_one_after_the_other() -> None:
+    """Each in its own folder, which is gone when the next one is compiled."""
+    for inputs in (4, 5):
+        model = torch.nn.Linear(inputs, 3).eval().requires_grad_(False)
+        sample = torch.ones(1, inputs)
+        with contained() as folder:
+            call = compressor._compiled(model, sample, folder)
+            assert torch.allclose(call(), model(sample), atol=1e-5)

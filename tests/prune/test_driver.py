@@ -179,7 +179,9 @@ def test_reconstruction_keeps_accuracy_without_training() -> None:
 
 
 def test_nothing_accepted_is_an_error() -> None:
-    options = replace(OPTIONS, finetune=None, rounds=1, cost=0.13, tolerance_points=0.0)
+    options = replace(
+        OPTIONS, reconstruct=False, finetune=None, rounds=1, cost=0.13, tolerance_points=0.0
+    )
     with pytest.raises(NotFasterError, match="must be faster on the target") as caught:
         run(options)
     assert caught.value.code == "ES353"

@@ -1,7 +1,8 @@
-"""Weights that make up for removed channels are those of least squares, layer by layer."""
+"""Weights that make up for what is removed are those of least squares, layer by layer."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -30,26 +31,27 @@ OUT = (1, 2, 3)
 
 
 class Alone(nn.Module):
-    """One layer, so that a plan can name it."""
+    """One layer, so that a plan can name it; where it reads fewer channels, those that are kept."""
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: Any) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer: Any = layer
+        self.read = layer.weight.shape[1]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)  # type: ignore[no-any-return]
+        whole = self.layer.weight.shape[1] == self.read
+        return self.layer(x if whole else kept_inputs(self.layer, x))  # type: ignore[no-any-return]
 
 
 def kept_inputs(layer: Any, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Linear):
         return x[..., list(KEPT)]
-    width = layer.in_channels // layer.groups
+    width = x.shape[1] // layer.groups
     return x[:, [group * width + i for group in range(layer.groups) for i in KEPT]]
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_no_other_weights_come_nearer_to_the_lost_outputs(name: str) -> None:
-    """The gradient of the penalized squared difference, by autograd, is zero there."""
     layer, shape = READERS[name]
     grouped = name == "grouped"  # whose outputs cannot go one by one
     out = None if grouped else OUT
@@ -58,13 +60,22 @@ def test_no_other_weights_come_nearer_to_the_lost_outputs(name: str) -> None:
     axis = x.ndim - 1 if isinstance(layer, nn.Linear) else 1
     x = x + (x.movedim(axis, -1)[..., :3] @ mixing.T).movedim(-1, axis) + 0.3
     plan = PrunePlan({"layer": Cut(out, KEPT)})
-    made: Any = Reconstruction(Alone(layer), (), x).apply(plan).layer.double()
-    before: Any = apply_plan(Alone(layer), plan).layer.double()
-    inputs = kept_inputs(layer, x).double()
+    made: Any = Reconstruction(Alone(layer), (), x).apply(plan).layer
+    before: Any = apply_plan(Alone(layer), plan).layer
+    inputs = kept_inputs(layer, x)
     with torch.no_grad():
-        whole = layer.double()(x.double())
-    layer.float()
+        whole = layer(x)
     wanted = whole if out is None else whole.index_select(axis, torch.tensor(out))
+    assert_nothing_is_nearer(made, before, inputs, wanted)
+    with torch.no_grad():
+        far, near = ((each(inputs) - wanted).square().sum() for each in (before, made))
+    assert float(near) < 0.9 * float(far)
+
+
+def assert_nothing_is_nearer(made: Any, before: Any, inputs: Tensor, wanted: Tensor) -> None:
+    """The gradient of the penalized squared difference, by autograd, is zero at a layer."""
+    made, before = (copy.deepcopy(each).double().requires_grad_(True) for each in (made, before))
+    inputs, wanted = inputs.double(), wanted.double()
 
     def loss(module: Any) -> Any:
         return (module(inputs) - wanted).square().sum()
@@ -72,7 +83,7 @@ def test_no_other_weights_come_nearer_to_the_lost_outputs(name: str) -> None:
     def objective() -> Any:
         # What the mean square of all that is read weighs, counted from the inputs themselves.
         total: Any = loss(made)
-        groups = getattr(layer, "groups", 1)
+        groups = getattr(made, "groups", 1)
         for g in range(groups):
             rows = slice(g * len(made.weight) // groups, (g + 1) * len(made.weight) // groups)
             scale = RIDGE * mean_square(made, inputs, g)
@@ -81,7 +92,6 @@ def test_no_other_weights_come_nearer_to_the_lost_outputs(name: str) -> None:
                 total = total + scale * (made.bias - before.bias)[rows].square().sum()
         return total
 
-    assert loss(made).item() < 0.9 * loss(before).item()
     gradients = torch.autograd.grad(objective(), list(made.parameters()))
     at_start = torch.autograd.grad(loss(before), list(before.parameters()))
     for found, start in zip(gradients, at_start, strict=True):
@@ -146,6 +156,42 @@ def test_networks_come_nearer_to_what_they_computed(name: str) -> None:
         n: v.shape for n, v in plain.state_dict().items()
     }
     assert all(torch.equal(value, state[n]) for n, value in model.state_dict().items())
+
+
+def test_each_layer_is_solved_for_what_the_layers_before_it_now_make() -> None:
+    model, shape = make("residual")
+    structure = structure_of(model, shape)
+    kept = {g.name: tuple(range(0, len(g.units), 2)) for g in structure.groups}
+    plan = plan_of(model, structure, kept)
+    x = batch(shape, samples=200)
+    made = Reconstruction(model, (), x).apply(plan)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()  # as it was when the layers behind it were solved
+    whole, smaller = calls(model, x), calls(made, x)
+    assert len(plan.layers) > 3
+    for path, cut in plan.layers.items():
+        layer: Any = made.get_submodule(path)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and cut.in_kept is not None:
+            wanted = whole[path][1]
+            if cut.out_kept is not None:
+                wanted = wanted[:, list(cut.out_kept)]
+            before: Any = apply_plan(model, plan).get_submodule(path)
+            assert_nothing_is_nearer(layer, before, smaller[path][0], wanted)
+
+
+@torch.no_grad()
+def calls(model: nn.Module, x: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Path -> input and output of each layer."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for path, module in model.named_modules():
+
+        def note(_: nn.Module, given: Any, output: Tensor, path: str = path) -> None:
+            found[path] = given[0], output
+
+        module.register_forward_hook(note)
+    model(x)
+    return found
 
 
 def test_batch_statistics_are_those_of_the_smaller_network() -> None:
