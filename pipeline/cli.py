@@ -108,7 +108,7 @@ def run(
     from edgesmith.pipeline.summary import print_summary
 
     registries = _registries()
-    loaded = _load(spec, registries)
+    loaded = _load(spec, registries, target)
     console = _console()
     options = RunOptions(start=start, force=tuple(force or ()), explain=explain)
     with Cache(cache) as opened:
@@ -141,7 +141,7 @@ def plan(
     from edgesmith.pipeline.planner import plan as make_plan
 
     registries = _registries()
-    loaded = _load(spec, registries)
+    loaded = _load(spec, registries, target)
     planned = make_plan(
         loaded,
         _chosen(loaded, target),
@@ -304,10 +304,10 @@ def _registries() -> Registries:
     return Registries.discovered()
 
 
-def _load(path: Path, registries: Registries) -> Spec:
+def _load(path: Path, registries: Registries, targets: list[str] | None) -> Spec:
     from edgesmith.pipeline.lint import load_spec
 
-    return load_spec(path, registries)
+    return load_spec(path, registries, targets or ())
 
 
 def _chosen(spec: Spec, targets: list[str] | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,32 +32,44 @@ from edgesmith.pipeline.spec_source import SpecSource, read_source
 from edgesmith.pipeline.spec_tree import Entry, Node, Position, Step
 
 
-def load_spec(path: Path, registries: Registries) -> Spec:
+def load_spec(path: Path, registries: Registries, targets: Collection[str] = ()) -> Spec:
     """Read and check a spec.
+
+    Args:
+        targets: others than the spec's that it will be deployed to.
 
     Raises:
         InvalidSpecError: it has problems; all of them are listed.
     """
     source = read_source(path)
-    spec, problems = check_source(source, registries)
+    spec, problems = check_source(source, registries, targets)
     if spec is None:
         raise InvalidSpecError(problems, source.text)
     return spec
 
 
 def check_source(
-    source: SpecSource, registries: Registries
+    source: SpecSource, registries: Registries, targets: Collection[str] = ()
 ) -> tuple[Spec | None, tuple[Problem, ...]]:
-    """The spec and no problems, or None and all problems in the order of the file."""
+    """The spec and no problems, or None and all problems in the order of the file.
+
+    Args:
+        targets: beside the spec's.
+
+    Raises:
+        SpecError, PluginError: there is no such target.
+    """
     findings = Findings(source.path, list(source.problems))
-    document = _check_tree(source, registries, findings) if source.root is not None else None
+    document = None
+    if source.root is not None:
+        document = _check_tree(source, registries, findings, targets)
     if findings.problems or document is None:
         return None, tuple(sorted(findings.problems))
     return Spec.of(document, Path(source.path), source.text), ()
 
 
 def _check_tree(
-    source: SpecSource, registries: Registries, findings: Findings
+    source: SpecSource, registries: Registries, findings: Findings, targets: Collection[str]
 ) -> SpecDocument | None:
     assert source.root is not None
     version = source.root.get("spec_version")
@@ -79,7 +92,7 @@ def _check_tree(
         return None
     document = replace(document, stages=tuple(entries))
     if not findings.problems:
-        _check_formats(document, root, registries, findings)
+        _check_formats(document, root, registries, findings, targets)
     return document
 
 
@@ -180,7 +193,11 @@ def _check_targets(root: Node, registries: Registries, findings: Findings) -> No
 
 
 def _check_formats(
-    document: SpecDocument, root: Node, registries: Registries, findings: Findings
+    document: SpecDocument,
+    root: Node,
+    registries: Registries,
+    findings: Findings,
+    others: Collection[str],
 ) -> None:
     """What stages of a torch model ask for, against what the targets take."""
     if document.model.kind != "torch":
@@ -191,7 +208,7 @@ def _check_formats(
         index = written.get(name)
         parameters = document.stages[index].parameters if index is not None else {}
         stage = adapter(registries.stages.get(name)).validate_python(dict(parameters))
-        for position, target in enumerate(document.targets):
+        for position, target in enumerate(dict.fromkeys((*document.targets, *others))):
             description = registries.targets.get(target)().describe()
             for refusal in stage.refusals(description):
                 at = _refused_at(root, index, position, refusal.path)

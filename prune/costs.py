@@ -48,11 +48,21 @@ def quick(quantize_parameters: Mapping[str, Any]) -> PTQOptions:
     return found
 
 
+def exported(model: nn.Module, sample_shape: tuple[int, ...], formats: PTQOptions) -> bytes:
+    """The QDQ ONNX file of a model, with scales of random inputs."""
+    inputs = np.random.default_rng(0).standard_normal((_SAMPLES, *sample_shape))
+    made = quantize(model, inputs.astype(np.float32), formats, seed=0)
+    found: bytes = to_onnx(made).SerializeToString()
+    return found
+
+
 class Costs(Protocol):
     """Costs of whole models, all in one unit."""
 
     note: str
     """What a reader must know about these numbers; may be empty."""
+    counted: bool
+    """Whether the target itself says what a model costs."""
 
     def measure(self, models: Sequence[nn.Module]) -> list[CostFigure]:
         """One figure per model."""
@@ -86,6 +96,7 @@ class TargetCosts:
     """
 
     note = ""
+    counted = True
 
     def __init__(
         self,
@@ -114,9 +125,7 @@ class TargetCosts:
 
     def lowered(self, model: nn.Module) -> Graph:
         """The legalized graph of a model, with scales of random inputs."""
-        inputs = np.random.default_rng(0).standard_normal((_SAMPLES, *self._shape))
-        made = quantize(model, inputs.astype(np.float32), self._formats, seed=0)
-        graph = read_onnx(to_onnx(made).SerializeToString(), "candidate")
+        graph = read_onnx(exported(model, self._shape, self._formats), "candidate")
         return legalize(graph, self._target.describe())
 
     def _figure(self, graph: Graph) -> CostFigure:
@@ -143,6 +152,8 @@ def _sum(figures: Sequence[Figure]) -> Figure:
 
 class MacCosts:
     """Multiply-accumulates of convolutions and linear layers, counted in one forward pass."""
+
+    counted = False
 
     def __init__(self, sample_shape: tuple[int, ...], target: str) -> None:
         self._shape = sample_shape

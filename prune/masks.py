@@ -1,8 +1,8 @@
 """Zeros that stay: masks over weights, kept through any later training.
 
 N:M patterns run along the input channels, innermost in memory of channels-last kernels. A zero
-weight is code 0 in every symmetric format, so masks survive quantization to nearest; methods
-that move weights afterwards (learned rounding) have to apply them again.
+weight is code 0 in every symmetric format but binary, and neither nearest nor learned rounding
+nor GPTQ moves it, so masks survive quantization; training afterwards has to apply them again.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class PruneOptions:
         tolerance_points: a round whose selection accuracy after fine-tuning lies more than this
             below the unpruned model's is rolled back.
         max_pruned: at most this share of a group of channels goes.
-        exclude: shell-style patterns of layers that keep their channels.
+        exclude: shell-style patterns of layers that keep their channels, and stay.
         reconstruct: before any fine-tuning, what stays makes up for what goes: layer after layer
             is solved for its old outputs by least squares on `samples`, and batch statistics are
             measured again.

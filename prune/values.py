@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgesmith.pipeline.values import Kind
+from edgesmith.pipeline.values import Kind, Measurement
 
 Axis = Literal["out", "in"]
 
@@ -154,6 +154,14 @@ class LayerWidth:
 
 
 @dataclass(frozen=True)
+class Speedup:
+    """Median latency of one sample before and after pruning, timed in turns."""
+
+    before: Measurement
+    after: Measurement
+
+
+@dataclass(frozen=True)
 class PruneResult:
     """What pruning did.
 
@@ -161,6 +169,7 @@ class PruneResult:
         reached: the cost goal was met; otherwise accuracy stopped it before.
         accuracy_before, accuracy_after: of the float model, percent of the selection split.
         dropped: paths of residual blocks that were left out; their layers are not in `widths`.
+        timed: on a target that has no cost model and can be timed here.
     """
 
     target: str
@@ -175,6 +184,7 @@ class PruneResult:
     frozen: tuple[Frozen, ...]
     notes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    timed: Speedup | None = None
 
     def summary(self) -> tuple[str, ...]:
         """Sentences for a report."""
@@ -184,6 +194,12 @@ class PruneResult:
             f" {self.after.unit} ({share:.1f} %, {self.after.kind.value}, {self.after.basis});"
             f" selection accuracy {self.accuracy_before:.2f} -> {self.accuracy_after:.2f} %"
         ]
+        if self.timed is not None:
+            old, new = self.timed.before, self.timed.after
+            lines.append(
+                f"median latency on {self.target}, {new.kind.value} in turns, {new.samples} runs"
+                f" each: {old.value:.4g} -> {new.value:.4g} {new.unit}"
+            )
         if not self.reached:
             lines.append(f"the goal of {self.goal:,.0f} {self.after.unit} was not reached")
         widths = [f"{w.layer} {w.before} -> {w.after}" for w in self.widths if w.after < w.before]

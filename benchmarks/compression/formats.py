@@ -12,6 +12,10 @@ from rows import Row
 
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.pipeline.stages.score import FIXED_POINT_FORM
+from edgesmith.pipeline.target_facts import get_target
+from edgesmith.pipeline.values import Granularity
+from edgesmith.quantize.options import ACTIVATION_FORMATS, WEIGHT_FORMATS
+from edgesmith.quantize.target_formats import TakenFormats
 
 INTEGERS, FLOATS = "c-host", "cpu-onnxruntime-fp8"
 LEARNED: dict[str, Any] = {"learned_rounding": {}}
@@ -46,20 +50,33 @@ JUDGED = {
     "W4A8": _recipe("int4", "int8", 1.5, **LEARNED),
     "FP8 E4M3": _recipe("fp8-e4m3", "fp8-e4m3", 0.3),
 }
+
+
+def _sweep(target: str, usual: str) -> Iterator[Recipe]:
+    """All weight formats that a target takes, and per channel all activation formats with them.
+
+    Args:
+        usual: the activation format of those with one scale per tensor.
+    """
+    taken = TakenFormats.of(get_target(target).describe())
+    for weights in taken.weight_names():
+        per_tensor = WEIGHT_FORMATS[weights].granularity is Granularity.PER_TENSOR
+        for activations in (usual,) if per_tensor else taken.activation_names():
+            if taken.takes(ACTIVATION_FORMATS.get(activations), WEIGHT_FORMATS[weights]):
+                yield _recipe(weights, activations)
+
+
+_JUDGED_NAMES = {recipe.name for recipe in JUDGED.values()}
 SWEEP = (
-    *(_recipe(f"int{bits}", "int8") for bits in (7, 6, 5, 3, 2, 1)),
-    *(_recipe(weights, "int16") for weights in ("int8", "int4", "int2")),
-    *(_recipe(weights, "int4") for weights in ("int8", "int4", "int1")),
-    _recipe("int8-per-tensor", "int8"),
+    *(each for each in _sweep(INTEGERS, "int8") if each.name not in _JUDGED_NAMES),
+    *(each for each in _sweep(FLOATS, "fp8-e4m3") if each.name not in _JUDGED_NAMES),
     _recipe("int8", "int8", power_of_two_scales=True),
-    _recipe("fp8-e5m2", "fp8-e5m2"),
-    _recipe("fp8-e4m3", "float32"),
-    *(_recipe(weights, "fp8-e4m3") for weights in ("e3m2", "e2m3", "e3m1", "e2m1")),
+    _recipe("int4", "int8", power_of_two_scales=True),
 )
 
 
 def formats(folder: Path) -> Iterator[Row]:
-    """IC and KWS in the formats that have a goal; KWS in every kind of format."""
+    """IC and KWS in the formats that have a goal; KWS in every format."""
     found: list[DeploymentResult] = []
     for example in ("ic", "kws"):
         for name, recipe in JUDGED.items():

@@ -17,6 +17,7 @@ SEEDS = (0, 1, 2)
 """Of learned rounding, the only randomness; figures are means over them."""
 SHARE = 0.6
 TARGET = "cpu-litert"
+PACKED = "c-host"
 
 
 def mixed(folder: Path) -> Iterator[Row]:
@@ -47,6 +48,25 @@ def mixed(folder: Path) -> Iterator[Row]:
         yield Row(f"{title}: mixed above W4A8", ours - uniform, "points", goal=0, better="higher")
         goal = 0.5 if more else None
         yield Row(f"{title}: mixed below INT8", whole - ours, "points", goal=goal)
+    yield from _equal_size(folder)
+
+
+def _equal_size(folder: Path) -> Iterator[Row]:
+    """Where 2 bits are stored as such: not a byte more than W4A8, learned rounding."""
+    uniform = _run("ic-packed-int4", folder, {"weights": "int4", **LEARNED}, target=PACKED)
+    size = _weight_bytes(uniform)
+    allocation = {
+        "stage": "allocate",
+        "weights": ["int8", "int4", "int2"],
+        "budget": {"weight-bytes": size},
+    }
+    ours = _run("ic-packed-mixed", folder, LEARNED, allocation, target=PACKED)
+    title = f"IC, learned rounding, 1 seed, on {PACKED}"
+    yield Row(
+        f"{title}: mixed, share of W4A8's weight bytes", _weight_bytes(ours) / size, "", goal=1
+    )
+    above = percent(ours, "deployed") - percent(uniform, "deployed")
+    yield Row(f"{title}: mixed above W4A8 of the same size", above, "points", better="higher")
 
 
 def _run(
@@ -55,9 +75,10 @@ def _run(
     quantize: Mapping[str, Any],
     *before: Mapping[str, Any],
     seed: int = 0,
+    target: str = TARGET,
 ) -> DeploymentResult:
     stages = [*before, {"stage": "quantize", **quantize}]
-    return deploy(variant("ic", name, folder, stages, [TARGET], seed=seed), folder)[TARGET]
+    return deploy(variant("ic", name, folder, stages, [target], seed=seed), folder)[target]
 
 
 def _weight_bytes(result: DeploymentResult) -> int:

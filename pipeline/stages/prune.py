@@ -45,7 +45,9 @@ class Prune(PruneOptions, Stage):
     def run(self, context: StageContext) -> None:
         import math
         import shutil
+        import tempfile
         from dataclasses import replace
+        from pathlib import Path
 
         from edgesmith.pipeline.errors import PruningError
         from edgesmith.pipeline.splits import read_split
@@ -56,6 +58,7 @@ class Prune(PruneOptions, Stage):
         from edgesmith.prune.driver import Pruner, Task
         from edgesmith.prune.gain import gain_statement
         from edgesmith.prune.stored import save_pruned
+        from edgesmith.prune.timing import require_faster, speedup
         from edgesmith.targets.cost import Metric
 
         spec = context.spec
@@ -84,8 +87,15 @@ class Prune(PruneOptions, Stage):
             task, self, seed=context.seed, progress=context.progress, checkpoint=unfinished
         )
         pruned = pruner.run()
+        timed = None
+        if self.cost is not None and not costs.counted:
+            with tempfile.TemporaryDirectory(prefix="edgesmith-prune-") as folder:
+                timed = speedup(target, task.model, pruned.module, shape, formats, Path(folder))
+        if timed is not None:
+            require_faster(timed, target.name)
         statements = tuple(map(gain_statement, described)) if pruned.masks else ()
-        result = replace(pruned.result, notes=(*pruned.result.notes, *statements))
+        notes = (*pruned.result.notes, *statements)
+        result = replace(pruned.result, notes=notes, timed=timed)
         save_pruned(replace(pruned, result=result), context.folder)
         shutil.rmtree(unfinished, ignore_errors=True)
         context.log.info(

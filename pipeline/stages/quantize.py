@@ -7,7 +7,7 @@ training did (`qat.json`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +20,7 @@ from edgesmith.quantize.options import PTQOptions
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from torch import nn
+    from torch import Tensor, nn
 
     from edgesmith.pipeline.spec import Spec
     from edgesmith.quantize.ptq import QuantizedModel
@@ -54,6 +54,7 @@ class Quantize(PTQOptions, Stage):
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.target_facts import get_target
         from edgesmith.quantize.ptq import quantize
+        from edgesmith.quantize.qat.masks import check_masked_formats
 
         model = model_to_quantize(context)
         tuned = self.neural_compressor is not None and self.neural_compressor.tune is not None
@@ -67,8 +68,10 @@ class Quantize(PTQOptions, Stage):
             targets=[get_target(name).describe() for name in context.spec.targets],
             selection=selection,
         )
+        masks = _masks(context, model, quantized)
+        check_masked_formats(masks, quantized.placement)
         if self.qat is not None:
-            quantized = self._trained(quantized, model, self.qat, context)
+            quantized = self._trained(quantized, masks, self.qat, context)
         quantized.save(context.folder)
         context.log.info("quantized %d tensors", len(quantized.searched().tensors))
         for line in quantized.engine.summary() if quantized.engine is not None else ():
@@ -87,19 +90,19 @@ class Quantize(PTQOptions, Stage):
         return np.empty((0, *context.spec.model.input_shape), np.float32)
 
     def _trained(
-        self, start: QuantizedModel, model: nn.Module, options: QAT, context: StageContext
+        self,
+        start: QuantizedModel,
+        masks: Mapping[str, Tensor],
+        options: QAT,
+        context: StageContext,
     ) -> QuantizedModel:
         """After quantization-aware training, which goes on where an interrupted run ended."""
         import shutil
 
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.unfinished import unfinished_folder
-        from edgesmith.prune.masks import load_masks
-        from edgesmith.quantize.qat.masks import folded_masks
         from edgesmith.quantize.qat.train import Learning, train_quantized
 
-        pruned = context.inputs.get(PRUNE)
-        masks = load_masks(pruned) if pruned is not None else {}
         unfinished = unfinished_folder(self, context)
         data = context.inputs["data"]
         trained = train_quantized(
@@ -107,7 +110,7 @@ class Quantize(PTQOptions, Stage):
             Learning(read_split(data, "train"), read_split(data, "selection")),
             options,
             seed=context.seed,
-            masks=folded_masks(model, masks, start.sample_shape),
+            masks=masks,
             progress=context.progress,
             checkpoint=unfinished / "training.pt",
         )
@@ -116,3 +119,12 @@ class Quantize(PTQOptions, Stage):
             context.log.info("%s", line)
         shutil.rmtree(unfinished, ignore_errors=True)
         return trained.quantized
+
+
+def _masks(context: StageContext, model: nn.Module, made: QuantizedModel) -> Mapping[str, Tensor]:
+    """Weights of the quantized layers that pruning set to zero; none without sparsity."""
+    from edgesmith.prune.masks import load_masks
+    from edgesmith.quantize.qat.masks import folded_masks
+
+    pruned = context.inputs.get(PRUNE)
+    return folded_masks(model, load_masks(pruned) if pruned else {}, made.sample_shape)

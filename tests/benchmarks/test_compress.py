@@ -18,6 +18,7 @@ from edgesmith.pipeline.results import (
     LayerRow,
     Parity,
 )
+from edgesmith.quantize.options import ACTIVATION_FORMATS, WEIGHT_FORMATS
 from tests.benchmarks.loading import benchmark
 from tests.reports.sample import bare_result, measured
 
@@ -85,6 +86,12 @@ def test_all_formats_are_valid_specs_of_their_own(
     assert len(names) == len(set(names)) == 2 * len(formats.JUDGED) + len(formats.SWEEP)
     assert all(row.met for row in made)
     assert next(row for row in made if row.id.endswith("tensors compared")).value == 9 * len(names)
+
+
+def test_every_format_of_specs_is_deployed() -> None:
+    stages = [each.stage for each in (*formats.JUDGED.values(), *formats.SWEEP)]
+    assert {stage["weights"] for stage in stages} == set(WEIGHT_FORMATS)
+    assert {stage["activations"] for stage in stages} >= set(ACTIVATION_FORMATS)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class Priced:
     """Costs per output channel, by layer; everything else is free."""
 
     note = ""
+    counted = True
 
     def __init__(self, **prices: float) -> None:
         self._prices = prices

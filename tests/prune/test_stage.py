@@ -27,7 +27,7 @@ MODEL = """
 from tests.prune.nets import Classifier
 
 def make():
-    return Classifier()
+    return Classifier(WIDTH)
 """
 PRUNED = """
 spec_version: 1
@@ -59,11 +59,11 @@ def split(seed, count=96):
 """
 
 
-def project(folder: Path, target: str) -> Path:
-    (folder / "model.py").write_text(FIND_TESTS + MODEL)
+def project(folder: Path, target: str, width: int = 16) -> Path:
+    (folder / "model.py").write_text(FIND_TESTS + MODEL.replace("WIDTH", str(width)))
     (folder / "data.py").write_text(FIND_TESTS + BARS)
     (folder / "spec.yaml").write_text(PRUNED.replace("TARGET", target))
-    state = {name: value.clone() for name, value in trained().state_dict().items()}
+    state = {name: value.clone() for name, value in trained(width).state_dict().items()}
     safetensors.torch.save_file(state, str(folder / "weights.safetensors"))
     return folder
 
@@ -77,7 +77,8 @@ def outputs(folder: Path, stage: str) -> Path:
 
 @pytest.fixture(scope="module")
 def cpu(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = project(tmp_path_factory.mktemp("pruned"), "cpu-litert")
+    # Wide enough that channels, not calls, take the time.
+    folder = project(tmp_path_factory.mktemp("pruned"), "cpu-litert", width=64)
     return folder, edgesmith(folder, "run", "spec.yaml")
 
 
@@ -95,9 +96,10 @@ def test_a_pruned_model_is_deployed(
     notes = "\n".join(found.notes)
     assert "pruned for cpu-litert" in notes
     assert "no cost model" in notes
+    assert "median latency on cpu-litert, measured in turns, 300 runs each: " in notes
     assert "not pruned: fc" in notes
     assert "zero weights: no gain on cpu-litert" in notes
-    assert "conv1 16 -> " in notes
+    assert "conv1 64 -> " in notes
 
 
 def test_zeros_reach_the_artifact(
@@ -133,6 +135,19 @@ def test_it_is_measured_on_the_microcontroller(tmp_path: Path) -> None:
     assert pruned.after.value <= 0.5 * pruned.before.value
     assert found.device.instructions.value == pytest.approx(pruned.after.value, rel=0.02)
     assert "zero weights on cortex-m4: flash only" in "\n".join(found.notes)
+
+
+def test_zeros_have_no_place_in_binary_weights(tmp_path: Path) -> None:
+    folder = project(tmp_path, "c-host")
+    text = (folder / "spec.yaml").read_text()
+    text = text.replace(
+        "  - {stage: measure", "  - {stage: quantize, weights: int1}\n  - {stage: measure"
+    )
+    (folder / "spec.yaml").write_text(text)
+    done = edgesmith(folder, "run", "spec.yaml")
+    assert done.returncode == 3
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "weights that were pruned to zero, and the format int1, which has no zero" in said
 
 
 def test_a_missing_train_split_is_named(tmp_path: Path) -> None:
