@@ -128,14 +128,14 @@ def channel_groups(
     return _grouped(units, order), tuple(Frozen((n,), why) for n, why in sorted(frozen.items()))
 
 
-def _graph(model: nn.Module, sample: Tensor) -> Any:
+def _graph(entrance: _Entrance, sample: Tensor) -> Any:
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")
         try:
-            return torch_pruning.DependencyGraph().build_dependency(model, sample, verbose=False)
+            return torch_pruning.DependencyGraph().build_dependency(entrance, sample, verbose=False)
         except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise PruningError(
-                f"the channels of {type(model).__name__} cannot be traced: {error}",
+                f"the channels of {type(entrance.model).__name__} cannot be traced: {error}",
                 fix="make the forward pass take one tensor and return one, through autograd",
             ) from error
 

@@ -320,13 +320,21 @@ def overrides_of(policy: Policy, groups: Collection[str]) -> tuple[Override, ...
             requantizers between formats, follow from these.
 
     Raises:
-        QuantizationError: a format that the options have no name for, or no such group.
+        QuantizationError: a format that the options have no name for, no such group, or scales
+            that are powers of two in some groups only: options have one kind for all.
     """
     unknown = [name for name in groups if name not in policy.groups]
     if unknown:
         raise QuantizationError(
             f"the policy has no formats for the group {unknown[0]!r}",
             fix="give every group a format, or quantize with overrides for those that differ",
+        )
+    chosen = [policy.groups[name] for name in groups]
+    formats = [fmt for each in chosen for fmt in (each.weight, each.activation) if fmt is not None]
+    if len({fmt.power_of_two_scale for fmt in formats}) > 1:
+        raise QuantizationError(
+            "the policy's scales are powers of two in some groups, and any numbers in others",
+            fix="give all groups the same kind, which `power_of_two_scales` sets",
         )
     return tuple(
         Override(

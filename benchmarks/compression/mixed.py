@@ -30,6 +30,7 @@ def mixed(folder: Path) -> Iterator[Row]:
         "stage": "allocate",
         "weights": ["int8", "int4"],
         "budget_share": {"weight-bytes": SHARE},
+        "measure_front": False,
     }
     for name, more, seeds in (("nearest", {}, SEEDS[:1]), ("learned", LEARNED, SEEDS)):
         narrow = [
@@ -59,6 +60,7 @@ def _equal_size(folder: Path) -> Iterator[Row]:
         "stage": "allocate",
         "weights": ["int8", "int4", "int2"],
         "budget": {"weight-bytes": size},
+        "measure_front": False,
     }
     ours = _run("ic-packed-mixed", folder, LEARNED, allocation, target=PACKED)
     title = f"IC, learned rounding, 1 seed, on {PACKED}"

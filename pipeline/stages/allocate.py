@@ -8,7 +8,7 @@ front's plot data) and `rules.json` (what `quantize` takes).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from edgesmith.pipeline.allocated import FIGURE, RULES
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ALLOCATION = "allocation.json"
 _COSTS = ".edgesmith/costs"
+_MEASURED = 5  # points of the front, if the spec does not say
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,15 @@ class Allocate(AllocationOptions, Stage):
         calibration = read_split(context.inputs["data"], "calibration")
         seed = stage_seed(context.spec.seed, "quantize")  # of learned rounding
         subject = subject_of(model, calibration.inputs, quantization, seed)
+        options = self
+        if self.measure_front is None and context.spec.data.selection is not None:
+            options = replace(self, measure_front=_MEASURED)
         found = allocate(
             subject,
-            self,
+            options,
             costs=self._costs(context, model, subject),
             labels=calibration.labels,
-            accuracy=self._accuracy(context, model, quantization),
+            accuracy=options._accuracy(context, model, quantization),
             seed=context.seed,
             progress=context.progress,
         )
@@ -123,8 +127,6 @@ class Allocate(AllocationOptions, Stage):
     ) -> Measure | None:
         if self.least_accuracy_percent is None and not self.measure_front:
             return None
-        from dataclasses import replace
-
         from edgesmith.pipeline.evaluation import predictions
         from edgesmith.pipeline.splits import read_split
         from edgesmith.quantize.allocation.values import Accuracy

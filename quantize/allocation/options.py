@@ -34,7 +34,8 @@ class AllocationOptions:
             measured, is chosen; None chooses by predicted loss alone.
         measurements: of accuracy, at most.
         measure_front: measure the accuracy of so many points spread over the front, or with true
-            of every one, for the report; the chosen and the uniform ones are among them.
+            of every one, for the report; the chosen one is among them. None measures none, but the
+            stage `allocate` five where the spec has a selection split.
         show: resources that the report draws the front over as well.
         seconds: per point, for the solver.
     """
@@ -47,7 +48,7 @@ class AllocationOptions:
     points: Annotated[int, Field(ge=2)] | None = 20
     least_accuracy_percent: Annotated[float, Field(ge=0, le=100)] | None = None
     measurements: Annotated[int, Field(ge=1)] = 12
-    measure_front: Annotated[int, Field(ge=1)] | bool = False
+    measure_front: Annotated[int, Field(ge=1)] | bool | None = None
     show: tuple[Resource, ...] = ()
     seconds: Positive = 20.0
     sensitivity: SensitivityOptions = field(default_factory=SensitivityOptions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from edgesmith.prune.selection import Limits, Selection, ladder
 from edgesmith.prune.structure import structure_of
 from edgesmith.prune.surgery import apply_plan
 from edgesmith.prune.values import ChannelGroup, CostFigure, Structure
-from edgesmith.targets.cost import Metric
+from edgesmith.targets.cost import Figure, Metric, ModelCost
+from edgesmith.targets.graph.ir import Graph
 from tests.prune.nets import make, trained
 
 SHAPE = (3, 8, 8)
@@ -231,3 +233,21 @@ def test_microcontroller_costs_are_those_of_the_cost_model(tmp_path: Path) -> No
     assert choice.cost.value <= 0.5 * before.value
     again = costs.measure([apply_plan(model, choice.plan)])[0]
     assert again == choice.cost
+
+
+class OnlyFlash:
+    """A cost model that knows one metric."""
+
+    def fill(self, graphs: Sequence[Graph]) -> None:
+        """Nothing is measured."""
+
+    def model(self, graph: Graph) -> ModelCost:
+        figure = Figure(100, "bytes", Kind.MEASURED, 1, 100, 100)
+        return ModelCost("c-host", {Metric.FLASH: figure}, (), cast(Any, None), {}, None)
+
+
+def test_a_metric_that_the_target_lacks_is_named() -> None:
+    costs = TargetCosts(get_target("c-host"), cast(Any, OnlyFlash()), SHAPE, Metric.TIME, quick({}))
+    with pytest.raises(PruningError, match="'c-host' has no time figure") as caught:
+        costs.measure([trained(width=4, steps=1)])
+    assert caught.value.fix == "choose a metric of flash"

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
-from edgesmith.pipeline.errors import CheckpointError, EmptyLayerError
+from edgesmith.pipeline.errors import CheckpointError, EmptyLayerError, PruningError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.prune.attention import HeadAttention, convert
@@ -260,3 +260,33 @@ def test_pruned_models_quantize_and_lower(name: str) -> None:
     with torch.no_grad():
         exact = pruned(torch.from_numpy(data)).numpy()
     assert abs(quantized.predict(data) - exact).max() < 0.2 * abs(exact).max()
+
+
+class Unusual(nn.Module):
+    """Runs only behind a check that no tracer passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) != 7:
+            raise ValueError("this model takes seven images")
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
+def test_a_model_that_cannot_be_traced_is_an_error() -> None:
+    with pytest.raises(PruningError, match="Unusual cannot be traced: this model takes") as caught:
+        structure_of(Unusual().eval(), (3, 4, 4))
+    assert "take one tensor and return one" in caught.value.fix
+
+
+def test_groups_that_are_right_alone_and_wrong_together_are_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wrong(work: nn.Module, groups: Sequence[ChannelGroup], shape: object) -> str | None:
+        return "together they differ" if len(groups) > 1 else None
+
+    monkeypatch.setattr("edgesmith.prune.structure._wrong", wrong)
+    with pytest.raises(PruningError, match="contradict each other: together they differ"):
+        structure_of(*make("residual"))

@@ -36,7 +36,14 @@ from edgesmith.pipeline.values import (
     Special,
     minifloat,
 )
-from edgesmith.quantize.formats import all_codes, binary_scale, decode, encode, round_to
+from edgesmith.quantize.formats import (
+    all_codes,
+    binary_scale,
+    decode,
+    encode,
+    power_of_two,
+    round_to,
+)
 
 Reals = npt.NDArray[np.float64]
 
@@ -52,6 +59,8 @@ ML_DTYPES = {
     minifloat(3, 2): ml_dtypes.float6_e3m2fn,
     minifloat(4, 3, Special.IEEE): ml_dtypes.float8_e4m3,
     minifloat(3, 4, Special.IEEE): ml_dtypes.float8_e3m4,
+    minifloat(5, 10, Special.IEEE): np.float16,
+    minifloat(8, 7, Special.IEEE): ml_dtypes.bfloat16,
 }
 ONNX_TYPES = {FP8_E4M3: TensorProto.FLOAT8E4M3FN, FP8_E5M2: TensorProto.FLOAT8E5M2}
 
@@ -96,14 +105,29 @@ def test_rounding_is_to_the_nearest_with_ties_to_even_and_saturates(fmt: QFormat
         assert (encode(given[tied], fmt) % 2 == 0).all()
 
 
+@pytest.mark.parametrize("fmt", INTEGERS[20:], ids=lambda fmt: fmt.name)
+def test_wide_integers_round_as_numpy_does(fmt: QFormat) -> None:
+    given = probes(fmt).astype(np.float64)
+    np.testing.assert_array_equal(round_to(given, fmt), np.rint(given).clip(fmt.qmin, fmt.qmax))
+
+
+@given(st.floats(2**-126, 2**126, width=32))
+def test_a_power_of_two_is_the_smallest_that_is_not_below_a_scale(scale: float) -> None:
+    found = float(power_of_two(np.array([scale], np.float32))[0])
+    assert np.log2(found).is_integer()
+    assert found / 2 < scale <= found
+
+
 @pytest.mark.parametrize("fmt", ML_DTYPES, ids=lambda fmt: fmt.name)
 def test_floats_equal_ml_dtypes(fmt: QFormat) -> None:
     kind: Any = ML_DTYPES[fmt]
-    codes = all_codes(fmt).astype(np.uint8)
+    unsigned = np.uint8 if fmt.bits <= 8 else np.uint16
+    codes = all_codes(fmt).astype(unsigned)
     np.testing.assert_array_equal(decode(codes, fmt), codes.view(kind).astype(np.float64))
-    given = probes(fmt)
+    with np.errstate(over="ignore"):
+        given = probes(fmt)
     given = given[np.abs(given) <= fmt.largest]  # ml_dtypes does not saturate everywhere
-    np.testing.assert_array_equal(encode(given, fmt), given.astype(kind).view(np.uint8))
+    np.testing.assert_array_equal(encode(given, fmt), given.astype(kind).view(unsigned))
 
 
 @pytest.mark.parametrize("fmt", ONNX_TYPES, ids=lambda fmt: fmt.name)
@@ -164,7 +188,7 @@ def test_floats_equal_brevitas(fmt: QFormat) -> None:
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("bits", range(2, 17))
 def test_integers_equal_brevitas(bits: int, narrow: bool) -> None:
     fmt = QFormat(bits, narrow=narrow)
     quantizer = IntQuant(narrow_range=narrow, signed=True, input_view_impl=Identity())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgesmith.pipeline.errors import TargetUnsupportedError
+from edgesmith.pipeline.errors import QuantizationError, TargetUnsupportedError
 from edgesmith.pipeline.lint import check_source
 from edgesmith.pipeline.problems import Problem, ProblemCode
 from edgesmith.pipeline.registry import Registries
@@ -16,6 +17,7 @@ from edgesmith.pipeline.values import Policy
 from edgesmith.quantize.options import Override, PTQOptions, overrides_of
 from edgesmith.quantize.ptq import quantize
 from edgesmith.quantize.target_formats import TakenFormats, refusals
+from tests.pipeline.test_end_to_end import edgesmith
 from tests.pipeline.world import DATA, MODEL
 from tests.quantize.nets import make
 
@@ -31,13 +33,16 @@ stages:
 """
 
 
-def problems(folder: Path, stages: str, targets: str) -> tuple[Problem, ...]:
+def problems(
+    folder: Path, stages: str, targets: str, others: tuple[str, ...] = ()
+) -> tuple[Problem, ...]:
     (folder / "model.py").write_text(MODEL)
     (folder / "data.py").write_text(DATA)
     (folder / "w.safetensors").write_bytes(b"")
     text = SPEC + stages + f"targets: [{targets}]\n"
+    (folder / "spec.yaml").write_text(text)
     source = parse_source(text, str(folder / "spec.yaml"))
-    return check_source(source, Registries.discovered())[1]
+    return check_source(source, Registries.discovered(), others)[1]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +102,17 @@ def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
     assert "did you mean `int" in problem.suggestion
 
 
+def test_targets_of_the_command_line_are_checked_too(tmp_path: Path) -> None:
+    stage = "  - stage: quantize\n    weights: int1\n"
+    assert not problems(tmp_path, stage, "c-host", ("c-host", "cortex-m4"))
+    (problem,) = problems(tmp_path, stage, "c-host", ("cpu-litert",))
+    assert "the target `cpu-litert` lacks int1 weights" in problem.message
+    for command in ("plan", "run"):
+        done = edgesmith(tmp_path, command, "spec.yaml", "--target", "cpu-litert")
+        assert done.returncode == 2
+        assert "`cpu-litert` lacks int1 weights" in " ".join((done.stdout + done.stderr).split())
+
+
 def test_every_default_is_taken_by_every_integer_target() -> None:
     for name in ("cpu-litert", "cpu-onnxruntime", "cpu-tflite-runtime", "c-host", "cortex-m4"):
         assert not list(refusals(PTQOptions(), get_target(name).describe()))
@@ -125,8 +141,21 @@ def test_a_policy_as_overrides_gives_the_policy_again() -> None:
     second = quantize(model, data, PTQOptions(overrides=again), seed=0)
     assert second.placement.policy == first.placement.policy
     assert second.searched().same_as(first.searched())
-    with pytest.raises(Exception, match="no formats for the group 'other'"):
+    with pytest.raises(QuantizationError, match="no formats for the group 'other'"):
         overrides_of(Policy({}), ["other"])
+
+
+def test_a_policy_has_one_kind_of_scales() -> None:
+    model, data = make("plain")
+    powers = PTQOptions(power_of_two_scales=True)
+    made = quantize(model, data, powers, seed=0)
+    policy, groups = made.placement.policy, made.placement.groups
+    again = replace(powers, overrides=overrides_of(policy, groups))
+    assert quantize(model, data, again, seed=0).placement.policy == policy
+    first = next(name for name in groups if policy.groups[name].weight is not None)
+    usual = quantize(model, data, PTQOptions(), seed=0).placement.policy.groups[first]
+    with pytest.raises(QuantizationError, match="powers of two in some groups"):
+        overrides_of(Policy({**policy.groups, first: usual}), groups)
 
 
 def test_taken_formats_of_a_target() -> None:

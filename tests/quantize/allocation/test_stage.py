@@ -105,6 +105,8 @@ def test_training_keeps_the_allocated_formats(tmp_path: Path, weights: dict[str,
     ran = edgesmith(folder, "run", "spec.yaml")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = from_json(Allocation, output(folder, "allocation.json").read_bytes())
+    measured = [each for each in found.figure.front if each.accuracy is not None]
+    assert len(measured) == min(5, len(found.figure.front))  # without being asked for
     chosen = {n: f.weight.name for n, f in found.policy.groups.items() if f.weight is not None}
     assert set(chosen.values()) == {"int4", "int8"}
     trained = Searched.load(output(folder, "qat.json").parent)
