@@ -144,6 +144,18 @@ class NotFasterError(PruningError):
     code = "ES353"
 
 
+class SearchError(EdgesmithError):
+    """A search cannot be carried out as the spec says."""
+
+    code = "ES360"
+
+
+class NothingElasticError(SearchError):
+    """A model has nothing that a search could vary."""
+
+    code = "ES361"
+
+
 class ModelFileError(EdgesmithError):
     """A model file is truncated, hostile or not what its name says."""
 

@@ -72,6 +72,7 @@ def convert(module: nn.MultiheadAttention) -> HeadAttention:
         width, width, module.head_dim, bias=bias, batch_first=bool(module.batch_first)
     )
     assert module.in_proj_weight is not None
+    made.to(module.in_proj_weight.dtype)
     layers = (made.query, made.key, made.value)
     for layer, weight in zip(layers, module.in_proj_weight.chunk(3), strict=True):
         layer.weight.copy_(weight)
@@ -80,7 +81,7 @@ def convert(module: nn.MultiheadAttention) -> HeadAttention:
         for layer, values in zip(layers, module.in_proj_bias.chunk(3), strict=True):
             layer.bias.copy_(values)
         made.output.bias.copy_(module.out_proj.bias)
-    return made.to(module.in_proj_weight.dtype).train(module.training)
+    return made.train(module.training)
 
 
 def replace_module(model: nn.Module, path: str, module: nn.Module) -> None:

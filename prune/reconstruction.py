@@ -17,7 +17,8 @@ the pruned one. The ridge towards what is there, biases and statistics are added
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -63,38 +64,42 @@ class Reconstruction:
             CheckpointError: the plan belongs to another model.
         """
         made = apply_plan(self._model, plan).eval()
-        hooks = []
-        for path, layer in made.named_modules():
-            if isinstance(layer, Solved) and path in self._wanted:
-                wanted, cut = self._wanted[path], plan.layers.get(path, Cut())
-
-                def solve(
-                    module: nn.Module,
-                    given: tuple[Tensor, ...],
-                    wanted: Tensor = wanted,
-                    cut: Cut = cut,
-                ) -> None:
-                    assert isinstance(module, Solved)
-                    _solve(module, given[0], wanted, cut)
-
-                hooks.append(layer.register_forward_pre_hook(solve))
-        norms = [m for m in made.modules() if isinstance(m, Norm) and m.running_mean is not None]
-        if len(self._inputs) < 2:
-            norms = []  # one sample has no variance
-        momenta = [each.momentum for each in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean over all batches, of which there is one
-            norm.train()
+        hooks = [
+            layer.register_forward_pre_hook(self._solver(path, plan.layers.get(path, Cut())))
+            for path, layer in made.named_modules()
+            if isinstance(layer, Solved) and path in self._wanted
+        ]
         try:
-            made(self._inputs)
+            with _measured_statistics(made, len(self._inputs)):
+                made(self._inputs)
         finally:
             for hook in hooks:
                 hook.remove()
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
         return made
+
+    def _solver(self, path: str, cut: Cut) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def solve(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+            assert isinstance(layer, Solved)
+            _solve(layer, given[0], self._wanted[path], cut)
+
+        return solve
+
+
+@contextmanager
+def _measured_statistics(model: nn.Module, samples: int) -> Iterator[None]:
+    """Batch norms normalize the one batch that passes within by its statistics, and keep them."""
+    norms = [m for m in model.modules() if isinstance(m, Norm) and m.running_mean is not None]
+    if samples < 2:
+        norms = []  # one sample has no variance
+    momenta = [each.momentum for each in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    yield
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 @torch.no_grad()

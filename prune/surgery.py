@@ -7,7 +7,7 @@ the plan (JSON) and a state dict; nothing is pickled.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edgesmith.pipeline.errors import CheckpointError, EmptyLayerError
 from edgesmith.prune.attention import with_heads
 from edgesmith.prune.values import Axis, ChannelGroup, Cut, PrunePlan, Structure
+from edgesmith.quantize.columns import same_padding
 
 Conv = (nn.Conv1d, nn.Conv2d)
 Norm = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -137,7 +138,11 @@ def after(plan: PrunePlan, then: PrunePlan) -> PrunePlan:
     layers = {path: cut for path, cut in plan.layers.items() if not lies_in(path, then.dropped)}
     for path, cut in then.layers.items():
         old = layers.get(path, Cut())
-        layers[path] = Cut(_chained(old.out_kept, cut.out_kept), _chained(old.in_kept, cut.in_kept))
+        layers[path] = Cut(
+            _chained(old.out_kept, cut.out_kept),
+            _chained(old.in_kept, cut.in_kept),
+            cut.kernel or old.kernel,
+        )
     attention = dict.fromkeys((*plan.attention, *then.attention))
     staying = tuple(path for path in attention if not lies_in(path, then.dropped))
     dropped = tuple(sorted({*plan.dropped, *then.dropped}))
@@ -186,6 +191,41 @@ def _cut_conv(layer: nn.Conv1d | nn.Conv2d, cut: Cut) -> None:
     if depthwise:
         layer.groups = layer.out_channels
     layer.in_channels = layer.weight.shape[1] * layer.groups
+    if cut.kernel is not None:
+        _crop(layer, cut.kernel)
+
+
+def has_centre(layer: nn.Conv1d | nn.Conv2d, kernel: Sequence[int]) -> bool:
+    """Whether a smaller kernel is the centre of the layer's, and leaves its outputs in place."""
+    for axis, (old, new) in enumerate(zip(layer.kernel_size, kernel, strict=True)):
+        if not 0 < new <= old or (old - new) % 2 != 0:
+            return False
+        gone = (old - new) // 2 * layer.dilation[axis]
+        if isinstance(layer.padding, str):
+            if gone and layer.padding != "same":
+                return False
+        elif gone > layer.padding[axis]:
+            return False
+    return True
+
+
+def _crop(layer: nn.Conv1d | nn.Conv2d, kernel: tuple[int, ...]) -> None:
+    assert has_centre(layer, kernel), f"a kernel of {layer.kernel_size} has no centre of {kernel}"
+    gone = [(old - new) // 2 for old, new in zip(layer.kernel_size, kernel, strict=True)]
+    cropped = layer.weight.detach()
+    for axis, (first, size) in enumerate(zip(gone, kernel, strict=True), start=2):
+        cropped = cropped.narrow(axis, first, size)
+    layer.weight = nn.Parameter(cropped.clone(), requires_grad=layer.weight.requires_grad)
+    layer.kernel_size = kernel
+    if not isinstance(layer.padding, str):
+        pads = zip(layer.padding, gone, layer.dilation, strict=True)
+        layer.padding = tuple(int(pad) - r * d for pad, r, d in pads)
+        sides = [(pad, pad) for pad in layer.padding]
+    else:
+        same = layer.padding == "same"
+        sides = same_padding(kernel, layer.dilation) if same else [(0, 0)] * len(kernel)
+    # What torch pads with by hand in the other padding modes: the last axis first.
+    layer._reversed_padding_repeated_twice = [p for pair in reversed(sides) for p in pair]
 
 
 def _take(layer: nn.Module, names: Iterable[str], axis: int, kept: tuple[int, ...] | None) -> None:

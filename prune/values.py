@@ -89,10 +89,16 @@ class Structure:
 
 @dataclass(frozen=True)
 class Cut:
-    """Positions of one layer that stay; None leaves an axis whole."""
+    """What of one layer stays; None leaves it whole.
+
+    Args:
+        out_kept, in_kept: positions along an axis of channels.
+        kernel: size of the centre of a convolution's kernel; its padding shrinks with it.
+    """
 
     out_kept: tuple[int, ...] | None = None
     in_kept: tuple[int, ...] | None = None
+    kernel: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

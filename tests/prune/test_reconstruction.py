@@ -233,3 +233,46 @@ def test_channels_that_say_the_same_are_not_missed() -> None:
     with torch.no_grad():
         wanted, found, plain = model(x), made(x), apply_plan(model, plan)(x)
     assert float((found - wanted).abs().max()) < 0.05 * float((plain - wanted).abs().max())
+
+
+class Repeated(nn.Module):
+    """One layer that is called twice, between others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.last = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.again(torch.relu(self.again(torch.relu(self.first(x)))))
+        return self.last(y)  # type: ignore[no-any-return]
+
+
+def test_a_layer_that_is_called_twice_keeps_its_weights() -> None:
+    """It has two goals; what is behind it makes up for both."""
+    model = Repeated().eval()
+    keep = Cut(KEPT, KEPT)
+    plan = PrunePlan({"first": Cut(KEPT), "again": keep, "last": Cut(None, KEPT)})
+    x = batch((3, 8, 8), samples=64)
+    made: Any = Reconstruction(model, (), x).apply(plan)
+    plain: Any = apply_plan(model, plan)
+    assert torch.equal(made.again.weight, plain.again.weight)
+    assert not torch.equal(made.last.weight, plain.last.weight)
+    with torch.no_grad():
+        near, far = ((each(x) - model(x)).square().mean() for each in (made, plain))
+    assert float(near) < float(far)
+
+
+def test_a_large_model_is_solved_on_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3)).eval()
+    x = batch((3, 8, 8), samples=64)
+    plan = PrunePlan({"0": Cut(KEPT), "2": Cut(None, KEPT)})
+    per_sample = 4 * (8 * 6 * 6 + 5 * 4 * 4)
+    monkeypatch.setattr("edgesmith.prune.reconstruction._KEPT_BYTES", 20 * per_sample)
+    few, expected = Reconstruction(model, (), x), Reconstruction(model, (), x[:20])
+    for one, other in zip(
+        few.apply(plan).parameters(), expected.apply(plan).parameters(), strict=True
+    ):
+        assert torch.equal(one, other)
+    one_sample = Reconstruction(model, (), x[:1]).apply(plan)
+    assert all(torch.isfinite(each).all() for each in one_sample.parameters())
