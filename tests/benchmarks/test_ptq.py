@@ -17,7 +17,7 @@ ptq = benchmark("ptq")
 
 
 def flat(accuracy: float) -> Any:
-    return ptq.Figure((accuracy,), (90.0,))
+    return ptq.Figure((accuracy,), (90.0,), (0.01,))
 
 
 def at_their_goals() -> dict[str, Any]:
@@ -25,7 +25,9 @@ def at_their_goals() -> dict[str, Any]:
     found = {name: flat(70.0) for name in ptq.cases(0, 1)} | {"float": flat(75.0)}
     found["int8"] = flat(75.0 - 0.3)
     found["int8, data-free"] = flat(74.0)
-    found["W4A8, learned rounding"] = ptq.Figure((73.6, 73.5, 74.0), (90.0, 91.0, 92.0))
+    found["W4A8, learned rounding"] = ptq.Figure(
+        (73.6, 73.5, 74.0), (90.0, 91.0, 92.0), (0.01, 0.02, 0.03)
+    )
     return found
 
 
@@ -56,7 +58,14 @@ def test_a_figure_below_its_goal_misses_it(
 ) -> None:
     """Of several seeds the worst one is judged."""
     found = at_their_goals()
-    found[case] = ptq.Figure(figure, tuple(90.0 for _ in figure))
+    found[case] = ptq.Figure(figure, tuple(90.0 for _ in figure), tuple(0.01 for _ in figure))
+    assert unmet(found) == [missed]
+
+
+def test_bias_correction_may_not_enlarge_the_error() -> None:
+    found = at_their_goals()
+    found["W4A8, data-free"] = ptq.Figure((80.0,), (90.0,), (0.011,))
+    missed = "IC W4A8, data-free, error against W4A8, data-free, no bias correction"
     assert unmet(found) == [missed]
 
 
@@ -105,8 +114,9 @@ def test_a_network_is_quantized_and_scored_with_every_seed(digits: Any) -> None:
     model = digits.Transformer(width=8, heads=2, depth=1).eval()
     subject = ptq.Subject(model, images[:16], images[:40], labels[:40], 0, 1)
     found = ptq.figure(subject, PTQOptions())
-    assert len(found.accuracy) == len(found.agreement) == 1
-    expected = 100 * float((ptq.classes(subject) == labels[:40]).mean())
+    assert len(found.accuracy) == len(found.agreement) == len(found.error) == 1
+    assert 0 < found.error[0] < 1
+    expected = ptq.percent(ptq.outputs(subject), labels[:40])
     assert abs(found.accuracy[0] - expected) <= 100 - found.agreement[0] + 1e-9
 
 
