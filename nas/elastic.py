@@ -21,7 +21,7 @@ from edgesmith.prune.importances.base import Scores
 from edgesmith.prune.selection import Limits, Units, ladder
 from edgesmith.prune.structure import structure_of
 from edgesmith.prune.surgery import Conv, converted, has_centre, lies_in, plan_of
-from edgesmith.prune.values import Cut, Frozen, PrunePlan, Structure
+from edgesmith.prune.values import Block, Cut, Frozen, PrunePlan, Structure
 
 Architecture = Mapping[str, int]
 """Name of a dimension -> its choice; dimensions that are not named are whole."""
@@ -94,8 +94,7 @@ class Elastic:
             )
         self._by_name = {each.name: each for each in self.dimensions}
         self._inside = {
-            f"{Kind.DEPTH}:{block.path}": self._named_inside(block.path)
-            for block in structure.blocks
+            f"{Kind.DEPTH}:{block.path}": self._named_inside(block) for block in structure.blocks
         }
 
     @property
@@ -156,8 +155,7 @@ class Elastic:
         plan = plan_of(self._converted, self.structure, kept, dropped)
         layers = dict(plan.layers)
         for path, kernel in crops.items():
-            if not lies_in(path, dropped):
-                layers[path] = replace(layers.get(path, Cut()), kernel=kernel)
+            layers[path] = replace(layers.get(path, Cut()), kernel=kernel)
         return replace(plan, layers=dict(sorted(layers.items())))
 
     def _possible(self, options: Elasticity) -> Iterator[Dimension]:
@@ -169,10 +167,10 @@ class Elastic:
         for path, sizes in self._kernels.items():
             yield Dimension(Kind.KERNEL, path, tuple(sizes))
 
-    def _named_inside(self, path: str) -> set[str]:
-        groups = next(b.groups for b in self.structure.blocks if b.path == path)
-        names = {f"{Kind.WIDTH}:{name}" for name in groups}
-        names |= {f"{Kind.KERNEL}:{layer}" for layer in self._kernels if lies_in(layer, (path,))}
+    def _named_inside(self, block: Block) -> set[str]:
+        names = {f"{Kind.WIDTH}:{name}" for name in block.groups}
+        layers = (layer for layer in self._kernels if lies_in(layer, (block.path,)))
+        names |= {f"{Kind.KERNEL}:{layer}" for layer in layers}
         return names & set(self._by_name)
 
 

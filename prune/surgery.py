@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgesmith.pipeline.errors import CheckpointError, EmptyLayerError
 from edgesmith.prune.attention import with_heads
 from edgesmith.prune.values import Axis, ChannelGroup, Cut, PrunePlan, Structure
-from edgesmith.quantize.columns import same_padding
+from edgesmith.quantize.columns import pads_of
 
 Conv = (nn.Conv1d, nn.Conv2d)
 Norm = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -220,12 +220,8 @@ def _crop(layer: nn.Conv1d | nn.Conv2d, kernel: tuple[int, ...]) -> None:
     if not isinstance(layer.padding, str):
         pads = zip(layer.padding, gone, layer.dilation, strict=True)
         layer.padding = tuple(int(pad) - r * d for pad, r, d in pads)
-        sides = [(pad, pad) for pad in layer.padding]
-    else:
-        same = layer.padding == "same"
-        sides = same_padding(kernel, layer.dilation) if same else [(0, 0)] * len(kernel)
-    # What torch pads with by hand in the other padding modes: the last axis first.
-    layer._reversed_padding_repeated_twice = [p for pair in reversed(sides) for p in pair]
+    # What torch pads with by hand in the other padding modes.
+    layer._reversed_padding_repeated_twice = pads_of(layer)
 
 
 def _take(layer: nn.Module, names: Iterable[str], axis: int, kept: tuple[int, ...] | None) -> None:

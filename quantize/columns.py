@@ -20,7 +20,7 @@ def columns_of(layer: nn.Module, x: Tensor) -> Tensor:
         return x.reshape(1, -1, x.shape[-1]).transpose(1, 2)
     assert isinstance(layer, nn.Conv1d | nn.Conv2d)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    x = F.pad(x, _pads(layer), mode)
+    x = F.pad(x, pads_of(layer), mode)
     # A one-dimensional convolution is one over an image of one row.
     flat = isinstance(layer, nn.Conv1d)
     ones = (1,) if flat else ()
@@ -41,7 +41,7 @@ def same_padding(kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[i
     return [(total // 2, total - total // 2) for total in totals]
 
 
-def _pads(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
+def pads_of(layer: nn.Conv1d | nn.Conv2d) -> list[int]:
     """As `F.pad` takes them: before and after, the last axis first."""
     if layer.padding == "same":
         sides = same_padding(layer.kernel_size, layer.dilation)

@@ -1,16 +1,5 @@
-"""One thread: these networks are too small for more, and the same sums come out."""
+"""One thread, as for pruning."""
 
-from __future__ import annotations
+from tests.prune.conftest import _one_thread
 
-from collections.abc import Iterator
-
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["_one_thread"]
