@@ -210,7 +210,7 @@ def _check_formats(
         stage = adapter(registries.stages.get(name)).validate_python(dict(parameters))
         for position, target in enumerate(dict.fromkeys((*document.targets, *others))):
             description = registries.targets.get(target)().describe()
-            for refusal in stage.refusals(description):
+            for refusal in stage.refusals(description, first=position == 0):
                 at = _refused_at(root, index, position, refusal.path)
                 code = ProblemCode.LACKING_FORMAT
                 findings.add(at, code, f"stage `{name}`: {refusal.message}", refusal.fix)

@@ -97,13 +97,38 @@ class Stage(ABC):
         """What else the output depends on, by a name that `plan` can show: digests, versions."""
         return {}
 
-    def refusals(self, description: TargetDescription) -> Iterator[Refusal]:
-        """Parameters that a target cannot take; `lint` asks before anything runs."""
+    def refusals(self, description: TargetDescription, *, first: bool) -> Iterator[Refusal]:
+        """Parameters that a target cannot take; `lint` asks before anything runs.
+
+        Args:
+            first: of the spec's targets, whose cost counts where none is named.
+        """
         return iter(())
 
     @abstractmethod
     def run(self, context: StageContext) -> None:
         """Write the outputs into `context.folder`."""
+
+
+def counts_for(description: TargetDescription, named: str | None, *, first: bool) -> bool:
+    """Whether a stage that works for one target works for this one."""
+    return first if named is None else description.name == named
+
+
+def lacking_metric(
+    description: TargetDescription, metric: str | None, path: tuple[str | int, ...]
+) -> Iterator[Refusal]:
+    """Refuses a metric that the target's cost model does not give."""
+    if metric is None or metric in description.cost_metrics:
+        return
+    known = ", ".join(description.cost_metrics)
+    yield Refusal(
+        path,
+        f"the cost model of {description.name!r} gives no {metric}"
+        if known
+        else f"target {description.name!r} has no cost model, so nothing gives its {metric}",
+        f"choose one of {known}" if known else "leave it out, or name another `target`",
+    )
 
 
 def stage_seed(seed: int, stage: str) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgesmith.pipeline.errors import DoesNotFitError, PruningError, TargetUnsupportedError
+from edgesmith.pipeline.errors import DoesNotFitError, PruningError
 from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.values import Kind
 from edgesmith.prune.options import FORMATS
@@ -62,7 +62,7 @@ class Costs(Protocol):
     note: str
     """What a reader must know about these numbers; may be empty."""
     counted: bool
-    """Whether the target itself says what a model costs."""
+    """Whether they are counts of the target, which no second measurement can contradict."""
 
     def measure(self, models: Sequence[nn.Module]) -> list[CostFigure]:
         """One figure per model."""
@@ -72,19 +72,28 @@ def costs_on(
     target: Target,
     folder: Path,
     sample_shape: tuple[int, ...],
-    metric: Metric = Metric.INSTRUCTIONS,
+    metric: str | None = None,
     formats: PTQOptions = QUICK,
 ) -> Costs:
     """The target's own costs, or multiply-accumulates where it has no cost model.
 
     Args:
         folder: where the cost model keeps what it measures.
+        metric: what is to fall; the target's usual one if None.
+
+    Raises:
+        PruningError: the target has no such metric.
     """
-    try:
-        table = cost_model(target, folder)
-    except TargetUnsupportedError:
+    known = target.describe().cost_metrics
+    if metric is not None and metric not in known:
+        raise PruningError(
+            f"target {target.name!r} has no {metric} figure",
+            fix=f"choose a metric of {', '.join(known)}" if known else "leave `metric` out",
+        )
+    if not known:
         return MacCosts(sample_shape, target.name)
-    return TargetCosts(target, table, sample_shape, metric, formats)
+    table = cost_model(target, folder)
+    return TargetCosts(target, table, sample_shape, Metric(metric or known[0]), formats)
 
 
 class TargetCosts:
@@ -96,7 +105,6 @@ class TargetCosts:
     """
 
     note = ""
-    counted = True
 
     def __init__(
         self,
@@ -111,13 +119,13 @@ class TargetCosts:
         self._shape = sample_shape
         self._metric = metric
         self._formats = formats
+        self.counted = table.counted
 
     def measure(self, models: Sequence[nn.Module]) -> list[CostFigure]:
         """Costs of models, layers that nobody knows measured together.
 
         Raises:
             ToolMissingError, ToolFailedError: they cannot be measured.
-            PruningError: the target has no such metric.
         """
         graphs = [self.lowered(model) for model in models]
         self._table.fill(graphs)
@@ -134,11 +142,6 @@ class TargetCosts:
         except DoesNotFitError:  # what is pruned may fit; until then its layers' sum must do
             parts = [self._table.layer(op, graph).figures for op in graph.ops]
             figures = {self._metric: _sum([part[self._metric] for part in parts])}
-        if self._metric not in figures:
-            raise PruningError(
-                f"target {self._target.name!r} has no {self._metric.value} figure",
-                fix=f"choose a metric of {', '.join(sorted(figures))}",
-            )
         found = figures[self._metric]
         basis = f"cost model of {self._target.name}"
         return CostFigure(found.value, found.unit, found.kind, basis)

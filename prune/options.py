@@ -63,7 +63,8 @@ class PruneOptions:
     Args:
         target: whose cost is meant; the first of the spec if not given.
         cost: share of the unpruned model's cost that is to be left; null prunes no channels.
-        metric: what the target counts.
+        metric: one that the target's cost model gives; its usual one if not given: instructions
+            on microcontrollers, time on this machine's runtimes.
         importance: a file in `prune/importances/`.
         samples: train samples that importances and reconstruction look at.
         rounds: prune and fine-tune so many times, in equal ratios.
@@ -83,7 +84,7 @@ class PruneOptions:
 
     target: str | None = None
     cost: Share | None = 0.5
-    metric: Literal["instructions", "cycles", "time", "flash", "arena"] = "instructions"
+    metric: Literal["instructions", "cycles", "time", "flash", "arena"] | None = None
     importance: str = "group-fisher"
     samples: Count = 256
     rounds: Count = 3

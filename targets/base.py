@@ -65,6 +65,7 @@ class TargetDescription:
     ram_bytes: int | None = None
     clock_hz: int | None = None
     omits_zeros: bool = False  # keeps weights without their zeros where that takes fewer bytes
+    cost_metrics: tuple[str, ...] = ()  # of its cost model, the usual one first; () without one
     differing_codes: float | None = None  # of 8-bit floats: share of a tensor's codes; None: any
 
     def lsb(self, kind: str, dtype: str) -> int:
@@ -82,11 +83,17 @@ class TargetDescription:
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """How latency is measured."""
+    """How latency is measured.
+
+    Args:
+        burst: calls of one model before it is the next one's turn. More than one leave out the
+            first of each turn, which finds the caches as the other models left them.
+    """
 
     warmups: int = 10
     runs: int = 100
     threads: int = 1
+    burst: int = 1
 
 
 @dataclass(frozen=True)

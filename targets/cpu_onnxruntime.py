@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, ClassVar
 from edgesmith.pipeline.tools import Tool
 from edgesmith.pipeline.values import BuildPlan, BuildProducts
 from edgesmith.targets.base import TargetDescription
-from edgesmith.targets.cpu.measure import CpuTarget
+from edgesmith.targets.cpu.measure import CPU_METRICS, CpuTarget
 from edgesmith.targets.cpu.tflite import BOTH, TFLITE_OPS, WEIGHTED
 
 if TYPE_CHECKING:
     from edgesmith.targets.base import Codes
     from edgesmith.targets.cpu.runtime import Runtime
-    from edgesmith.targets.graph.ir import Graph
+    from edgesmith.targets.graph.ir import DType, Graph
 
 MODEL_FILE = "model.onnx"
 
@@ -33,6 +33,7 @@ class CpuOnnxRuntime(CpuTarget):
     """ONNX Runtime on this machine's CPU."""
 
     name: ClassVar[str] = "cpu-onnxruntime"
+    probes_convert: ClassVar[bool] = True
 
     def describe(self) -> TargetDescription:
         return TargetDescription(
@@ -44,6 +45,7 @@ class CpuOnnxRuntime(CpuTarget):
             # Softmax and GELU interpolate tables in int16; where GELU saturates, between codes.
             lsb_budget={"*": 1, "Softmax/int16": 8, "Gelu/int16": 32},
             explicit_padding=True,
+            cost_metrics=CPU_METRICS,
         )
 
     def tools(self) -> Sequence[Tool]:
@@ -53,6 +55,16 @@ class CpuOnnxRuntime(CpuTarget):
         from edgesmith.targets.graph.onnx_writer import write_onnx
 
         return BuildPlan({MODEL_FILE: write_onnx(graph)}, main=MODEL_FILE)
+
+    def probe(self, graph: Graph) -> BuildPlan:
+        from edgesmith.targets.cpu.onnx_probe import probe
+
+        return BuildPlan({MODEL_FILE: probe(graph)}, main=MODEL_FILE)
+
+    def boundary(self, dtype: DType, elements: int) -> BuildPlan:
+        from edgesmith.targets.cpu.onnx_probe import boundary
+
+        return BuildPlan({MODEL_FILE: boundary(dtype, elements)}, main=MODEL_FILE)
 
     def shipped(self, products: BuildProducts) -> Graph:
         from edgesmith.targets.graph.onnx_reader import read_onnx

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgesmith.pipeline.allocated import FIGURE, RULES
 from edgesmith.pipeline.pruned import with_pruning
-from edgesmith.pipeline.stage import Refusal, Stage, StageContext, stage_seed
+from edgesmith.pipeline.stage import (
+    Refusal,
+    Stage,
+    StageContext,
+    counts_for,
+    lacking_metric,
+    stage_seed,
+)
 from edgesmith.quantize.allocation.options import AllocationOptions
 
 if TYPE_CHECKING:
@@ -60,10 +67,13 @@ class Allocate(AllocationOptions, Stage):
         facts = canonical_json(get_target(chosen).describe().facts())
         return {**parts, "costs on": chosen, f"facts of {chosen}": facts, **tool_parts(chosen)}
 
-    def refusals(self, description: TargetDescription) -> Iterator[Refusal]:
+    def refusals(self, description: TargetDescription, *, first: bool) -> Iterator[Refusal]:
         from edgesmith.quantize.options import PTQOptions
         from edgesmith.quantize.target_formats import refusals
 
+        if counts_for(description, self.target, first=first):
+            for named, metric in self.metrics():
+                yield from lacking_metric(description, metric, named)
         for at, weights in enumerate(self.weights):
             for by, activations in enumerate(self.activations):
                 offered = PTQOptions(weights=weights, activations=activations)

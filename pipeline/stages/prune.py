@@ -7,14 +7,16 @@ Runs only where a spec names it; quantizing then takes its model. Its parameters
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgesmith.pipeline.stage import Stage, StageContext
+from edgesmith.pipeline.stage import Refusal, Stage, StageContext, counts_for, lacking_metric
 from edgesmith.prune.options import FORMATS, PruneOptions
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.spec import Spec
+    from edgesmith.targets.base import TargetDescription
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Prune(PruneOptions, Stage):
 
     def requires(self, spec: Spec) -> tuple[str, ...]:
         return ("load", "data")
+
+    def refusals(self, description: TargetDescription, *, first: bool) -> Iterator[Refusal]:
+        if counts_for(description, self.target, first=first):
+            yield from lacking_metric(description, self.metric, ("metric",))
 
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
         from edgesmith.pipeline.spec import canonical_json
@@ -59,7 +65,6 @@ class Prune(PruneOptions, Stage):
         from edgesmith.prune.gain import gain_statement
         from edgesmith.prune.stored import save_pruned
         from edgesmith.prune.timing import require_faster, speedup
-        from edgesmith.targets.cost import Metric
 
         spec = context.spec
         if spec.model.kind == "file":
@@ -73,7 +78,7 @@ class Prune(PruneOptions, Stage):
         described = [get_target(name).describe() for name in spec.targets]
         formats = quick(spec.parameters("quantize"))
         kept = spec.folder / STATE / "costs"
-        costs = costs_on(target, kept, shape, Metric(self.metric), formats)
+        costs = costs_on(target, kept, shape, self.metric, formats)
         task = Task(
             load_model(spec, context.inputs["load"]),
             train,

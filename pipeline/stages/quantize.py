@@ -44,7 +44,7 @@ class Quantize(PTQOptions, Stage):
         engine = () if self.engine == OWN else (self.engine, "torchao")
         return installed("torch", "brevitas", "numpy", *engine)
 
-    def refusals(self, description: TargetDescription) -> Iterator[Refusal]:
+    def refusals(self, description: TargetDescription, *, first: bool) -> Iterator[Refusal]:
         from edgesmith.quantize.target_formats import refusals
 
         return refusals(self, description)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -56,9 +57,17 @@ class AllocationOptions:
     @property
     def metric(self) -> str | None:
         """The target's own cost that a budget or the front is in; None where none is."""
-        limited: tuple[str, ...] = (*self.budget, *self.budget_share)
-        named: tuple[str | None, ...] = (self.resource, *limited, *self.show)
-        return next((name for name in named if name in _OF_TARGET), None)
+        return next((name for _, name in self.metrics()), None)
+
+    def metrics(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Every cost of the target that is named, and where."""
+        named: list[tuple[tuple[str | int, ...], str | None]] = [
+            (("resource",), self.resource),
+            *((("budget", name), name) for name in self.budget),
+            *((("budget_share", name), name) for name in self.budget_share),
+            *((("show", at), name) for at, name in enumerate(self.show)),
+        ]
+        yield from ((path, name) for path, name in named if name in _OF_TARGET)
 
 
 @dataclass(frozen=True)

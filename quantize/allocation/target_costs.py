@@ -94,7 +94,7 @@ def target_costs(
         metric: instructions, cycles or time.
 
     Raises:
-        AllocationError: a metric that does not add up over layers.
+        AllocationError: a metric that does not add up over layers, or that the target lacks.
         UnsupportedError: a format or operator that the target lacks.
         ToolMissingError, ToolFailedError: a layer is not known and cannot be measured.
     """
@@ -126,6 +126,11 @@ def target_costs(
     costs.fill(list(graphs.values()))
     found = {formats: costs.model(graph) for formats, graph in graphs.items()}
     first = next(iter(found.values()))
+    if metric not in first.figures:
+        raise AllocationError(
+            f"the cost model of {first.target!r} gives no {metric}",
+            fix=f"allocate by {', '.join(each for each in first.figures if each in ADDITIVE)}",
+        )
     return TargetCosts(
         target=first.target,
         metric=metric,

@@ -44,12 +44,17 @@ def cost_model(target: Target, folder: Path) -> CostModel:
     Raises:
         TargetUnsupportedError: the target has none.
     """
+    if not target.describe().cost_metrics:
+        raise TargetUnsupportedError(
+            f"target {target.name!r} has no cost model",
+            fix="search for a target that has one (cortex-m4, cpu-litert, ...)",
+        )
+    from edgesmith.targets.cost.cpu import CpuCost
     from edgesmith.targets.cost.microcontroller import MicrocontrollerCost
+    from edgesmith.targets.cpu.measure import CpuTarget
     from edgesmith.targets.mcu.target import MicrocontrollerTarget
 
-    if isinstance(target, MicrocontrollerTarget):
-        return MicrocontrollerCost(target, folder)
-    raise TargetUnsupportedError(
-        f"target {target.name!r} has no cost model",
-        fix="search for a microcontroller target (cortex-m4, ...), or measure every candidate",
-    )
+    if isinstance(target, CpuTarget):
+        return CpuCost(target, folder)
+    assert isinstance(target, MicrocontrollerTarget)
+    return MicrocontrollerCost(target, folder)

@@ -153,6 +153,10 @@ class CostModel(Protocol):
     tools; `fill` does that for many layers at once and so much faster.
     """
 
+    @property
+    def counted(self) -> bool:
+        """Whether its figures are counts, which stay the same however often they are taken."""
+
     def layer(self, op: Op, graph: Graph) -> LayerCost:
         """Of one operator of a graph."""
 

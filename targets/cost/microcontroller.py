@@ -13,11 +13,12 @@ without its zeros is an entry of its own, for its own weights.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
-from edgesmith.pipeline.errors import DoesNotFitError, ToolFailedError
+from edgesmith.pipeline.errors import DoesNotFitError
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.tools import require_all
 from edgesmith.pipeline.values import Kind
@@ -40,11 +41,12 @@ from edgesmith.targets.cost.base import (
 from edgesmith.targets.cost.batch import batches
 from edgesmith.targets.cost.emulate import OVERHEAD, SAMPLES, Bench
 from edgesmith.targets.cost.facts import facts_of, generator_digest, tool_versions
+from edgesmith.targets.cost.filling import Filling
 from edgesmith.targets.cost.layers import Layer, layers_of
 from edgesmith.targets.cost.table import LayerRecord, Table
 from edgesmith.targets.graph import ir
 from edgesmith.targets.graph.ir import DType, Graph, Op, Quantization, Tensor
-from edgesmith.targets.graph.subgraph import single_op
+from edgesmith.targets.graph.subgraph import conversion, single_op
 from edgesmith.targets.mcu.cycles import TIMINGS
 from edgesmith.targets.mcu.target import MicrocontrollerTarget
 
@@ -61,13 +63,16 @@ class MicrocontrollerCost:
         folder: where measured layers are kept, for all targets and processes.
     """
 
+    counted: ClassVar[bool] = True
+
     def __init__(self, target: MicrocontrollerTarget, folder: Path) -> None:
         self.target = _stored_unless_asked(target)
         self.folder = folder
         facts, tools = facts_of(target.core), tool_versions()
-        newest = Table.newest(folder, facts) if "missing" in tools.values() else None
-        self._table = newest or Table.open(folder, facts, tools)
+        newest = Table.newest(LayerRecord, folder, facts) if "missing" in tools.values() else None
+        self._table = newest or Table.open(LayerRecord, folder, facts, tools)
         self._bench = Bench(target.core, self._table.folder / "objects")
+        self._filling = Filling(self._table, _by_size, self._measure, _title)
 
     def layer(self, op: Op, graph: Graph) -> LayerCost:
         """Of one operator, with the scratch that a plan of the target's kind gives it.
@@ -94,14 +99,8 @@ class MicrocontrollerCost:
         Raises:
             As `layer`.
         """
-        same = source.quantization is not None and source.q.same_as(wanted.quantization)
-        if source.dtype is wanted.dtype and same:
-            return self._free(source.name, ir.Quantize.kind)
-        given = replace(source, name="given", data=None)
-        made = replace(wanted, name="wanted", shape=source.shape, data=None)
-        op = ir.Quantize(source.name, (given.name,), (made.name,))
-        graph = Graph("edge", {given.name: given, made.name: made}, (op,), ("given",), ("wanted",))
-        return self.layer(op, graph)
+        found = conversion(source, wanted)
+        return self._free(source.name, ir.Quantize.kind) if found is None else self.layer(*found)
 
     def model(self, graph: Graph) -> ModelCost:
         """Of a model, arena and plan as the target would deploy it.
@@ -175,41 +174,12 @@ class MicrocontrollerCost:
 
     def _fill(self, layers: Sequence[Layer], progress: Progress | None = None) -> Filled:
         wanted = {layer.key: layer for layer in layers}
-        if self._missing(wanted) or self._table.get(OVERHEAD) is None:
+        if self._filling.missing(wanted) or self._table.get(OVERHEAD) is None:
             self._table.reload()
-        missing = self._missing(wanted)
-        if missing or self._table.get(OVERHEAD) is None:
+        if self._filling.missing(wanted) or self._table.get(OVERHEAD) is None:
             self._require_tools()
             self._fill_overhead()
-        measured = runs = 0
-        while missing:
-            count = self._measure_some(missing)
-            measured, runs = measured + count, runs + (count > 0)
-            missing = self._missing(wanted)
-            if progress is not None:
-                progress(len(wanted) - len(missing), len(wanted))
-        return Filled(len(wanted), measured, runs)
-
-    def _measure_some(self, missing: Sequence[Layer]) -> int:
-        """One batch of what no other process is measuring; where they measure all, wait."""
-        for wait in (False, True):
-            for batch in batches(missing):
-                with self._table.claimed((each.key for each in batch), wait=wait) as mine:
-                    self._table.reload()  # another process may have measured them meanwhile
-                    own = [each for each in batch if each.key in mine and not self._knows(each)]
-                    if own:
-                        self._measure(own)
-                    if own or wait:
-                        return len(own)
-        return 0
-
-    def _knows(self, layer: Layer) -> bool:
-        return self._table.get(layer.key) is not None
-
-    def _missing(self, wanted: Mapping[str, Layer]) -> list[Layer]:
-        """By size, so that a batch's layers take about equally long."""
-        found = [layer for layer in wanted.values() if not self._knows(layer)]
-        return sorted(found, key=lambda layer: (layer.call.macs, layer.key))
+        return self._filling.fill(wanted, progress)
 
     def _fill_overhead(self) -> None:
         if self._table.get(OVERHEAD) is not None:
@@ -220,22 +190,9 @@ class MicrocontrollerCost:
                 (probe,) = layers_of(assemble(Site(_small_graph(), self.target.core.kernels)))
                 self._table.store([self._bench.overhead(probe)])
 
-    def _measure(self, layers: Sequence[Layer]) -> None:
-        """Measure and keep layers; where their batch fails, halves of it, down to the culprit."""
+    def _measure(self, layers: Sequence[Layer]) -> tuple[LayerRecord, ...]:
         known = {record.kernel: record.code for record in self._table.records()}
-        try:
-            self._table.store(self._bench.measure(layers, known))
-        except ToolFailedError as error:
-            if len(layers) == 1:
-                call = layers[0].call
-                raise ToolFailedError(
-                    f"the cost of {call.kind} {call.name!r} ({call.function}) cannot be measured: "
-                    f"{error.message}",
-                    fix=error.fix,
-                ) from error
-            middle = len(layers) // 2
-            self._measure(layers[:middle])
-            self._measure(layers[middle:])
+        return self._bench.measure(layers, known)
 
     def _record(self, key: str) -> LayerRecord:
         record = self._table.get(key)
@@ -310,6 +267,16 @@ def _stored_unless_asked(target: MicrocontrollerTarget) -> MicrocontrollerTarget
     options = replace(target.options, zeros=Zeros.STORE)
     made: type[MicrocontrollerTarget] = type(own.__name__, (own,), {"options": options})
     return made()
+
+
+def _by_size(layers: Sequence[Layer]) -> Iterator[tuple[Layer, ...]]:
+    """Batches whose layers take about equally long."""
+    return batches(sorted(layers, key=lambda layer: (layer.call.macs, layer.key)))
+
+
+def _title(layer: Layer) -> str:
+    call = layer.call
+    return f"{call.kind} {call.name!r} ({call.function})"
 
 
 def _small_graph() -> Graph:

@@ -18,18 +18,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
-from edgesmith.pipeline.jsonvalue import from_json, to_json
+from edgesmith.pipeline.jsonvalue import adapter, from_json, to_json
 from edgesmith.pipeline.spec import canonical_json
 from edgesmith.targets.cost.base import CostError, Figure
 
 T = TypeVar("T")
+
+
+class Keyed(Protocol):
+    """A record, found again by its key."""
+
+    @property
+    def key(self) -> str: ...
+
+
+R = TypeVar("R", bound=Keyed)
 
 FORMAT = 1
 _BUCKET = 2  # characters of the key that name a lock
@@ -56,11 +66,11 @@ class LayerRecord:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Generic[R]):
     """One file of records."""
 
     format: int
-    records: tuple[LayerRecord, ...]
+    records: tuple[R, ...]
 
 
 @dataclass(frozen=True)
@@ -76,18 +86,25 @@ def _digest(parts: Mapping[str, str]) -> str:
     return hashlib.sha256(canonical_json([FORMAT, dict(parts)]).encode()).hexdigest()[:_SHOWN]
 
 
-class Table:
-    """The records of one set of facts and tools."""
+class Table(Generic[R]):
+    """The records of one set of facts and tools.
 
-    def __init__(self, folder: Path, about: TableFacts) -> None:
+    Args:
+        kind: a dataclass, what its records are.
+    """
+
+    def __init__(self, kind: type[R], folder: Path, about: TableFacts) -> None:
         self.folder = folder
         self.about = about
-        self._records: dict[str, LayerRecord] = {}
+        self._batch: type[Batch[R]] = Batch[kind]  # type: ignore[valid-type]
+        self._records: dict[str, R] = {}
         self._read: set[str] = set()
         self.reload()
 
     @classmethod
-    def open(cls, root: Path, facts: Mapping[str, str], tools: Mapping[str, str]) -> Table:
+    def open(
+        cls, kind: type[R], root: Path, facts: Mapping[str, str], tools: Mapping[str, str]
+    ) -> Table[R]:
         """The table of these facts and tools, made if there is none.
 
         Raises:
@@ -100,10 +117,10 @@ class Table:
                 (folder / name).mkdir(parents=True, exist_ok=True)
             if _facts_in(folder) != about:
                 write_atomically(folder / "table.json", to_json(about).encode())
-        return cls(folder, about)
+        return cls(kind, folder, about)
 
     @classmethod
-    def newest(cls, root: Path, facts: Mapping[str, str]) -> Table | None:
+    def newest(cls, kind: type[R], root: Path, facts: Mapping[str, str]) -> Table[R] | None:
         """The table of these facts that was filled last, whatever its tools; None without one."""
         found = []
         for folder in sorted((root / _digest(facts)).glob("*")):
@@ -113,13 +130,13 @@ class Table:
         if not found:
             return None
         _, folder, about = max(found, key=lambda each: (each[0], each[1]))
-        return cls(folder, about)
+        return cls(kind, folder, about)
 
-    def get(self, key: str) -> LayerRecord | None:
-        """A layer's record; None while it is not measured."""
+    def get(self, key: str) -> R | None:
+        """What is known under a key; None while it is not measured."""
         return self._records.get(key)
 
-    def records(self) -> Iterator[LayerRecord]:
+    def records(self) -> Iterator[R]:
         """Everything that is known."""
         return iter(self._records.values())
 
@@ -128,23 +145,23 @@ class Table:
         for path in sorted((self.folder / "batches").glob("*.json")):
             if path.name in self._read:
                 continue
-            batch = _read(Batch, path)
+            batch = _read(self._batch, path)
             if batch is None or batch.format != FORMAT:
                 continue  # damaged, or of another version; not `_read`, for it may be replaced
             self._read.add(path.name)
             self._records.update((record.key, record) for record in batch.records)
 
-    def store(self, records: Iterable[LayerRecord]) -> None:
-        """Add measured layers.
+    def store(self, records: Iterable[R]) -> None:
+        """Add what was measured.
 
         Raises:
             CacheError: the folder cannot be written.
         """
-        batch = Batch(FORMAT, tuple(records))
+        batch = self._batch(FORMAT, tuple(records))
         name = hashlib.sha256(canonical_json([r.key for r in batch.records]).encode()).hexdigest()
         with cache_errors(self.folder):
             path = self.folder / "batches" / f"{name}.json"
-            write_atomically(path, to_json(batch).encode())
+            write_atomically(path, adapter(self._batch).dump_json(batch, indent=2))
         self._records.update((record.key, record) for record in batch.records)
 
     @contextmanager

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from edgesmith.pipeline.values import BuildProducts
+from edgesmith.pipeline.values import BuildPlan, BuildProducts
 from edgesmith.targets.base import LatencyOptions, LatencyRun, Target
 
 if TYPE_CHECKING:
     from edgesmith.targets.cpu.runtime import Runtime
+    from edgesmith.targets.graph.ir import DType, Graph
+
+
+CPU_METRICS = ("time", "flash")
+"""What the cost model of a CPU runtime knows; flash is the file."""
 
 
 class CpuTarget(Target):
     """A runtime on this machine's CPU, in a worker process."""
+
+    fuses_padding: ClassVar[bool] = False
+    """Whether the runtime computes padding inside the convolution that reads it."""
+    probes_convert: ClassVar[bool] = False
+    """Whether probes convert at their inputs and outputs, which costs what `boundary` tells."""
+
+    def probe(self, graph: Graph) -> BuildPlan:
+        """A file in which operators run in the form that they have inside a model."""
+        return self.build(graph)
+
+    def boundary(self, dtype: DType, elements: int) -> BuildPlan:
+        """A file that does once what a probe adds at an input, and once what at an output."""
+        raise NotImplementedError
 
     @abstractmethod
     def runtime(self) -> Runtime:

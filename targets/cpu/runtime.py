@@ -69,6 +69,7 @@ class Runtime:
                 models=[str(model) for model in models],
                 warmups=options.warmups,
                 runs=options.runs,
+                burst=options.burst,
                 threads=options.threads,
             )
         samples: list[list[float]] = answer["samples_ms"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from edgesmith.pipeline.values import BuildPlan, BuildProducts
 from edgesmith.targets.base import OpFormat, TargetDescription
-from edgesmith.targets.cpu.measure import CpuTarget
+from edgesmith.targets.cpu.measure import CPU_METRICS, CpuTarget
 
 if TYPE_CHECKING:
     from edgesmith.targets.base import Codes
@@ -74,6 +74,7 @@ class TFLiteTarget(CpuTarget):
 
     title: ClassVar[str]
     summary: ClassVar[str]
+    fuses_padding: ClassVar[bool] = True
 
     def describe(self) -> TargetDescription:
         return TargetDescription(
@@ -81,6 +82,7 @@ class TFLiteTarget(CpuTarget):
             title=self.title,
             summary=self.summary,
             ops=TFLITE_OPS,
+            cost_metrics=CPU_METRICS,
             rounding_profile="litert-reference",
             # The default int16 sigmoid and tanh interpolate other tables than the reference.
             lsb_budget={"*": 1, "Logistic/int16": 8, "Tanh/int16": 16},

@@ -125,18 +125,22 @@ def run(request: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def latency(request: Dict[str, Any]) -> Dict[str, Any]:
-    """Time the models interleaved: one call of each in turn, milliseconds."""
+    """Time the models interleaved: a burst of calls of each in turn, milliseconds."""
     sessions = [open_session(request, path) for path in request["models"]]
     for session in sessions:
         session.set_inputs(session.example())
         for _ in range(request["warmups"]):
             session.invoke()
     samples: List[List[float]] = [[] for _ in sessions]
-    for _ in range(request["runs"]):
+    burst = request["burst"]
+    for _ in range(0, request["runs"], burst):
         for session, times in zip(sessions, samples):
-            start = time.perf_counter_ns()
-            session.invoke()
-            times.append((time.perf_counter_ns() - start) / 1e6)
+            if burst > 1:
+                session.invoke()
+            for _ in range(burst):
+                start = time.perf_counter_ns()
+                session.invoke()
+                times.append((time.perf_counter_ns() - start) / 1e6)
     return {"samples_ms": samples}
 
 

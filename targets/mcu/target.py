@@ -68,6 +68,7 @@ class MicrocontrollerTarget(CTarget):
             flash_bytes=self.options.flash or board.flash_bytes,
             ram_bytes=board.ram_bytes,
             clock_hz=board.clock_hz,
+            cost_metrics=("instructions", "cycles", "time", "flash", "arena"),
         )
 
     def details(self) -> Mapping[str, str]:

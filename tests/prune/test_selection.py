@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,8 +19,7 @@ from edgesmith.prune.selection import Limits, Selection, ladder
 from edgesmith.prune.structure import structure_of
 from edgesmith.prune.surgery import apply_plan
 from edgesmith.prune.values import ChannelGroup, CostFigure, Structure
-from edgesmith.targets.cost import Figure, Metric, ModelCost
-from edgesmith.targets.graph.ir import Graph
+from edgesmith.targets.cost import Metric
 from tests.prune.nets import make, trained
 
 SHAPE = (3, 8, 8)
@@ -210,7 +208,7 @@ def test_macs_are_those_of_the_formula() -> None:
 
 
 def test_a_target_without_a_cost_model_is_said(tmp_path: Path) -> None:
-    costs = costs_on(get_target("cpu-litert"), tmp_path, SHAPE)
+    costs = costs_on(get_target("c-host"), tmp_path, SHAPE)
     assert isinstance(costs, MacCosts)
     assert "no cost model" in costs.note
     assert costs.measure([trained()])[0].unit == "MACs"
@@ -235,19 +233,19 @@ def test_microcontroller_costs_are_those_of_the_cost_model(tmp_path: Path) -> No
     assert again == choice.cost
 
 
-class OnlyFlash:
-    """A cost model that knows one metric."""
+@pytest.mark.parametrize(
+    ("target", "fix"),
+    [("cpu-litert", "choose a metric of time, flash"), ("c-host", "leave `metric` out")],
+)
+def test_a_metric_that_the_target_lacks_is_named(target: str, fix: str, tmp_path: Path) -> None:
+    with pytest.raises(PruningError, match=f"'{target}' has no cycles figure") as caught:
+        costs_on(get_target(target), tmp_path, SHAPE, "cycles")
+    assert caught.value.fix == fix
 
-    def fill(self, graphs: Sequence[Graph]) -> None:
-        """Nothing is measured."""
 
-    def model(self, graph: Graph) -> ModelCost:
-        figure = Figure(100, "bytes", Kind.MEASURED, 1, 100, 100)
-        return ModelCost("c-host", {Metric.FLASH: figure}, (), cast(Any, None), {}, None)
-
-
-def test_a_metric_that_the_target_lacks_is_named() -> None:
-    costs = TargetCosts(get_target("c-host"), cast(Any, OnlyFlash()), SHAPE, Metric.TIME, quick({}))
-    with pytest.raises(PruningError, match="'c-host' has no time figure") as caught:
-        costs.measure([trained(width=4, steps=1)])
-    assert caught.value.fix == "choose a metric of flash"
+def test_a_runtime_on_this_machine_is_timed(tmp_path: Path) -> None:
+    costs = costs_on(get_target("cpu-litert"), tmp_path, SHAPE)
+    wide, narrow = costs.measure([trained(width=64, steps=1), trained(width=4, steps=1)])
+    assert (wide.unit, wide.kind) == ("ms", Kind.MEASURED)
+    assert narrow.value < wide.value
+    assert not costs.counted

@@ -95,7 +95,7 @@ def test_a_pruned_model_is_deployed(
     assert found.parity.different == 0
     notes = "\n".join(found.notes)
     assert "pruned for cpu-litert" in notes
-    assert "no cost model" in notes
+    assert load_result(outputs(folder, "prune")).after.unit == "ms"
     assert "median latency on cpu-litert, measured in turns, 300 runs each: " in notes
     assert "not pruned: fc" in notes
     assert "zero weights: no gain on cpu-litert" in notes

@@ -1,4 +1,4 @@
-"""Where a target counts nothing, the pruned model has to be faster by the clock."""
+"""Where a target counts nothing, the pruned model has to be faster by the clock, in turns."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_is_not_faster_is_an_error(after: float) -> None:
 
 
 def test_the_run_fails_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = project(tmp_path, "cpu-litert")
+    folder = project(tmp_path, "cpu-litert", width=64)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(
         "edgesmith.prune.timing.speedup", lambda *_: Speedup(taken(0.2), taken(0.3))

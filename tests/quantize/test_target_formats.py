@@ -31,15 +31,19 @@ data:
 stages:
   - stage: score
 """
+TRAINING = """\
+  selection: {factory: "data.py:split", args: {part: selection}}
+  train: {factory: "data.py:split", args: {part: train}}
+"""
 
 
 def problems(
-    folder: Path, stages: str, targets: str, others: tuple[str, ...] = ()
+    folder: Path, stages: str, targets: str, others: tuple[str, ...] = (), splits: str = ""
 ) -> tuple[Problem, ...]:
     (folder / "model.py").write_text(MODEL)
     (folder / "data.py").write_text(DATA)
     (folder / "w.safetensors").write_bytes(b"")
-    text = SPEC + stages + f"targets: [{targets}]\n"
+    text = SPEC.replace("stages:\n", f"{splits}stages:\n") + stages + f"targets: [{targets}]\n"
     (folder / "spec.yaml").write_text(text)
     source = parse_source(text, str(folder / "spec.yaml"))
     return check_source(source, Registries.discovered(), others)[1]
@@ -86,6 +90,46 @@ def test_lint_says_what_a_target_lacks(
     assert (problem.code, problem.line) == (ProblemCode.LACKING_FORMAT, line)
     assert says in problem.message
     assert problem.suggestion == fix
+
+
+@pytest.mark.parametrize(
+    ("stage", "targets", "line", "says", "fix"),
+    [
+        (
+            "  - stage: prune\n    metric: cycles\n",
+            "cpu-litert, cortex-m4",
+            10,
+            "stage `prune`: the cost model of 'cpu-litert' gives no cycles",
+            "choose one of time, flash",
+        ),
+        (
+            "  - stage: prune\n    metric: time\n",
+            "c-host, cpu-litert",
+            10,
+            "target 'c-host' has no cost model, so nothing gives its time",
+            "leave it out, or name another `target`",
+        ),
+        (
+            "  - stage: allocate\n    target: cpu-litert\n    budget: {instructions: 5.0}\n",
+            "cortex-m4, cpu-litert",
+            11,
+            "stage `allocate`: the cost model of 'cpu-litert' gives no instructions",
+            "choose one of time, flash",
+        ),
+    ],
+)
+def test_lint_says_which_cost_a_target_lacks(
+    tmp_path: Path, stage: str, targets: str, line: int, says: str, fix: str
+) -> None:
+    (problem,) = problems(tmp_path, stage, targets, splits=TRAINING)
+    assert (problem.code, problem.line) == (ProblemCode.LACKING_FORMAT, line + 2)
+    assert problem.suggestion == fix
+    assert says in problem.message
+
+
+def test_a_cost_that_another_target_lacks_is_no_problem(tmp_path: Path) -> None:
+    stage = "  - stage: prune\n    metric: instructions\n"
+    assert not problems(tmp_path, stage, "cortex-m4, cpu-litert", splits=TRAINING)
 
 
 def test_formats_that_all_targets_take(tmp_path: Path) -> None:

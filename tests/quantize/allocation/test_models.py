@@ -161,6 +161,8 @@ def test_an_allocated_policy_deploys_with_parity(name: str, target: str, tmp_pat
 class Counted:
     """A cost model that counts MACs times bits, and 7 for a change of format."""
 
+    counted = True
+
     def layer(self, op: Op, graph: Graph) -> LayerCost:
         bits = weight_bits(graph, op) if macs(graph, op) else None
         value = macs(graph, op) * (bits or 1) + graph[op.output].dtype.bits

@@ -34,16 +34,16 @@ def record(key: str, value: float = 10) -> LayerRecord:
 
 
 def test_records_are_found_again(tmp_path: Path) -> None:
-    table = Table.open(tmp_path, FACTS, TOOLS)
+    table = Table.open(LayerRecord, tmp_path, FACTS, TOOLS)
     table.store([record("aa"), record("bb", 20)])
-    again = Table.open(tmp_path, FACTS, TOOLS)
+    again = Table.open(LayerRecord, tmp_path, FACTS, TOOLS)
     assert again.get("aa") == record("aa")
     assert again.get("bb") == record("bb", 20)
     assert again.get("cc") is None
 
 
 def test_another_process_sees_new_records_after_reload(tmp_path: Path) -> None:
-    reader, writer = (Table.open(tmp_path, FACTS, TOOLS) for _ in range(2))
+    reader, writer = (Table.open(LayerRecord, tmp_path, FACTS, TOOLS) for _ in range(2))
     writer.store([record("aa")])
     assert reader.get("aa") is None
     reader.reload()
@@ -52,36 +52,36 @@ def test_another_process_sees_new_records_after_reload(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0, 1, 100])
 def test_a_truncated_file_is_ignored_and_can_be_stored_again(tmp_path: Path, keep: int) -> None:
-    table = Table.open(tmp_path, FACTS, TOOLS)
+    table = Table.open(LayerRecord, tmp_path, FACTS, TOOLS)
     table.store([record("aa")])
     table.store([record("bb")])
     damaged = next(p for p in (table.folder / "batches").iterdir() if '"aa"' in p.read_text())
     damaged.write_bytes(damaged.read_bytes()[:keep])
-    again = Table.open(tmp_path, FACTS, TOOLS)
+    again = Table.open(LayerRecord, tmp_path, FACTS, TOOLS)
     assert again.get("aa") is None
     assert again.get("bb") == record("bb")
     again.store([record("aa")])
-    assert Table.open(tmp_path, FACTS, TOOLS).get("aa") == record("aa")
+    assert Table.open(LayerRecord, tmp_path, FACTS, TOOLS).get("aa") == record("aa")
 
 
 def test_other_facts_and_tools_have_other_tables(tmp_path: Path) -> None:
-    Table.open(tmp_path, FACTS, TOOLS).store([record("aa")])
-    assert Table.open(tmp_path, {"core": "cortex-m7"}, TOOLS).get("aa") is None
-    assert Table.open(tmp_path, FACTS, {"tool gcc": "13"}).get("aa") is None
+    Table.open(LayerRecord, tmp_path, FACTS, TOOLS).store([record("aa")])
+    assert Table.open(LayerRecord, tmp_path, {"core": "cortex-m7"}, TOOLS).get("aa") is None
+    assert Table.open(LayerRecord, tmp_path, FACTS, {"tool gcc": "13"}).get("aa") is None
 
 
 def test_without_tools_the_table_that_was_filled_last_answers(tmp_path: Path) -> None:
-    assert Table.newest(tmp_path, FACTS) is None
-    Table.open(tmp_path, FACTS, TOOLS).store([record("aa")])
-    Table.open(tmp_path, FACTS, {"tool gcc": "13"}).store([record("aa", 30)])
-    found = Table.newest(tmp_path, FACTS)
+    assert Table.newest(LayerRecord, tmp_path, FACTS) is None
+    Table.open(LayerRecord, tmp_path, FACTS, TOOLS).store([record("aa")])
+    Table.open(LayerRecord, tmp_path, FACTS, {"tool gcc": "13"}).store([record("aa", 30)])
+    found = Table.newest(LayerRecord, tmp_path, FACTS)
     assert found is not None
     assert found.get("aa") == record("aa", 30)
     assert found.about.tools == {"tool gcc": "13"}
 
 
 def test_the_stated_error_belongs_to_the_generator_that_it_was_found_with(tmp_path: Path) -> None:
-    table = Table.open(tmp_path, FACTS, TOOLS)
+    table = Table.open(LayerRecord, tmp_path, FACTS, TOOLS)
     error = CostError.of("m4", [ErrorSample("a", Metric.INSTRUCTIONS, 99, 100)])
     table.store_error("1" * 64, error)
     assert table.error("1" * 64) == error
@@ -120,8 +120,8 @@ def test_costs_round_trip_through_json() -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from edgesmith.targets.cost.table import Table
-table = Table.open(Path(sys.argv[1]), {"core": "cortex-m4"}, {"tool gcc": "12"})
+from edgesmith.targets.cost.table import LayerRecord, Table
+table = Table.open(LayerRecord, Path(sys.argv[1]), {"core": "cortex-m4"}, {"tool gcc": "12"})
 with table.claimed(["aa1", "bb1"]) as mine:
     print(",".join(sorted(mine)), flush=True)
     sys.stdin.readline()
@@ -129,7 +129,7 @@ with table.claimed(["aa1", "bb1"]) as mine:
 
 
 def test_what_one_process_measures_another_leaves_alone(tmp_path: Path) -> None:
-    table = Table.open(tmp_path, FACTS, TOOLS)
+    table = Table.open(LayerRecord, tmp_path, FACTS, TOOLS)
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
