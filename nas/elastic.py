@@ -133,6 +133,10 @@ class Elastic:
         moot = {name for block in dropped for name in self._inside[block]}
         return {n: self._by_name[n].choices[0] if n in moot else c for n, c in full.items()}
 
+    def inside(self, name: str) -> frozenset[str]:
+        """Dimensions that change nothing where this one leaves out its block."""
+        return frozenset(self._inside.get(name, ()))
+
     def plan(self, architecture: Architecture) -> PrunePlan:
         """What makes the sub-network out of the trained model.
 

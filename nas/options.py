@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
+
+from edgesmith.pipeline.training.options import Count, NotNegative, Positive, Training
+from edgesmith.quantize.options import ActivationFormat, WeightFormat
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -42,3 +45,102 @@ class Elasticity:
     kernels: bool = True
     exclude: tuple[str, ...] = ()
     overrides: tuple[ElasticOverride, ...] = ()
+
+
+@dataclass(frozen=True)
+class SuperTraining(Training):
+    """Training of all sub-networks at once.
+
+    Args:
+        strategy: a file in `nas/strategies/`.
+        drawn: sub-networks per step, beside the largest and the smallest.
+        divergence: between what a sub-network gives and what the largest gives.
+        rounded: share of the passes of smaller sub-networks that run in randomly drawn formats.
+        processes: of this machine that share every batch.
+        distillation: weight of the trained model's outputs against the labels, for the largest.
+    """
+
+    epochs: Count = 20
+    learning_rate: Positive = 3e-3
+    patience: Count = 1_000
+    strategy: str = "uniform"
+    drawn: Count = 2
+    divergence: Literal["kl", "alpha"] = "kl"
+    rounded: Annotated[float, Field(ge=0, le=1)] = 1.0
+    processes: Count = 1
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Number formats to choose from; those that a target lacks are left out before the search.
+
+    Args:
+        weights: for every layer.
+        activations: for every set of tensors that share a quantizer.
+    """
+
+    weights: Annotated[tuple[WeightFormat, ...], Field(min_length=1)] = ("int8", "int4", "int2")
+    activations: Annotated[tuple[ActivationFormat, ...], Field(min_length=1)] = ("int8",)
+
+
+CostMetric = Literal[
+    "instructions",
+    "cycles",
+    "time",
+    "flash",
+    "arena",
+    "weight-bytes",
+    "macs",
+    "bit-operations",
+]
+
+
+Rule = Annotated[str, Field(pattern=r"^(knee|best:[\w-]+)$")]
+"""`knee`: where giving up a little of one objective gains least in the others. `best:METRIC`: the
+best in one objective. Either is within all limits, as the front is."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """A joint search over sub-networks of the trained model and the formats of every group.
+
+    Args:
+        target: whose cost counts; the first of the spec if not given.
+        minimize: what is to be small beside a high accuracy; null takes what the target's cost
+            model counts first: instructions on microcontrollers, time on this machine's runtimes.
+        limits: cost -> most that a candidate may have; the target's flash and RAM always count.
+        tolerance_points: accuracy on the selection split may lie so far below the trained model's;
+            null sets no such limit.
+        choose: which candidate within all limits is deployed: `knee`, or `best:METRIC` of an
+            objective; null takes the cheapest, or the knee where accuracy has no limit.
+        sampler: a file in `nas/samplers/`.
+        sampler_options: its own.
+        evaluations: candidates that are quantized, scored and measured, at most.
+        formats: number formats to choose from.
+        elasticity: what may vary in the model.
+        importance: a file in `prune/importances/`; widths keep the most important units.
+        training: of the super-network; null takes the trained weights as they are.
+        statistics: train samples that batch norms of a candidate are measured with.
+        scored: selection samples that candidates are scored on; null takes all.
+        measure_front: candidates of the front that are built and measured as a whole, at most.
+        executor: a file in `nas/executors/`.
+        executor_options: its own.
+    """
+
+    target: str | None = None
+    minimize: Annotated[tuple[CostMetric, ...], Field(min_length=1)] | None = None
+    limits: dict[CostMetric, Positive] = field(default_factory=dict)
+    tolerance_points: NotNegative | None = 1.0
+    choose: Rule | None = None
+    sampler: str = "linas"
+    sampler_options: dict[str, JsonValue] = field(default_factory=dict)
+    evaluations: Annotated[int, Field(ge=2)] = 200
+    formats: Formats = field(default_factory=Formats)
+    elasticity: Elasticity = field(default_factory=Elasticity)
+    importance: str = "group-fisher"
+    training: SuperTraining | None = field(default_factory=SuperTraining)
+    statistics: Annotated[int, Field(ge=2)] = 512
+    scored: Count | None = None
+    measure_front: Count = 5
+    executor: str = "serial"
+    executor_options: dict[str, JsonValue] = field(default_factory=dict)

@@ -13,12 +13,14 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from edgesmith.nas.elastic import Architecture, Elastic
-from edgesmith.prune.surgery import apply_plan
+from edgesmith.nas.rounding import Policy, rounded_input, rounded_weight
+from edgesmith.prune.surgery import Conv, apply_plan
 
 _REMEMBERED = 256
 """Sub-networks whose slices are kept; the least recently run one is forgotten first."""
@@ -58,15 +60,22 @@ class SuperNetwork(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).eval()
         self.elastic = elastic
-        self._numbered, self._first = _numbered(self.model)
+        numbered, self._first = _numbered(self.model)
+        self._numbered = (numbered,)  # in a tuple, it is no part of the state
         self._names = list(self._first)
+        self._policy: Policy = {}
         self._known: OrderedDict[tuple[tuple[str, int], ...], _SubNetwork] = OrderedDict()
         self.eval()
 
-    def forward(self, x: Tensor, architecture: Architecture | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, architecture: Architecture | None = None, policy: Policy | None = None
+    ) -> Tensor:
         """What a sub-network computes; the largest one if none is given.
 
         In training mode batch norms normalize by the batch.
+
+        Args:
+            policy: formats that layers are rounded to on the way.
 
         Raises:
             ValueError: there is no such sub-network.
@@ -75,6 +84,11 @@ class SuperNetwork(nn.Module):
         found.module.train(self.training)
         shared = dict(self.model.named_parameters())
         parameters = {name: each.of(shared[each.source]) for name, each in found.slices.items()}
+        self._policy = policy or {}
+        for path, formats in self._policy.items():
+            weight = f"{path}.weight"
+            if formats.weight is not None and weight in parameters:
+                parameters[weight] = rounded_weight(parameters[weight], formats.weight)
         out: Tensor = torch.func.functional_call(found.module, parameters, (x,))
         return out
 
@@ -102,15 +116,25 @@ class SuperNetwork(nn.Module):
         return self._known[key]
 
     def _cut(self, architecture: Architecture) -> _SubNetwork:
-        plan = self.elastic.plan(architecture)
-        numbers = apply_plan(self._numbered, plan)
-        slices = {name: self._slice(value) for name, value in _named(numbers)}
-        module = apply_plan(self.model, plan)
-        for name, value in list(_named(module)):
+        module = apply_plan(self._numbered[0], self.elastic.plan(architecture))
+        slices = {name: self._slice(value) for name, value in _named(module)}
+        for name, found in slices.items():
             parent, _, last = name.rpartition(".")
-            empty = nn.Parameter(torch.empty_like(value, device="meta"))
+            kind = self.model.get_parameter(found.source).dtype
+            empty = nn.Parameter(torch.empty(found.shape, dtype=kind, device="meta"))
             setattr(module.get_submodule(parent), last, empty)
+        module.float()  # batch statistics, which are not numbered
+        for path, layer in module.named_modules():
+            if isinstance(layer, (*Conv, nn.Linear)):
+                layer.register_forward_pre_hook(partial(self._rounded, path))
         return _SubNetwork(module, slices)
+
+    def _rounded(self, path: str, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        """What a layer reads, in the format that the present pass has for it."""
+        formats = self._policy.get(path)
+        if formats is None or formats.reads is None:
+            return None
+        return (rounded_input(inputs[0], formats.reads),)
 
     def _slice(self, numbers: Tensor) -> _Slice:
         flat = numbers.detach().flatten().long()

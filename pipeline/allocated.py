@@ -1,10 +1,12 @@
-"""The formats that quantizing goes on with: the spec's own, or allocated ones."""
+"""The formats that quantizing goes on with: the spec's own, allocated or searched ones."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from edgesmith.pipeline.pruned import SEARCH
 
 if TYPE_CHECKING:
     from edgesmith.pipeline.spec import Spec
@@ -27,16 +29,17 @@ def with_allocation(spec: Spec, *stages: str) -> tuple[str, ...]:
 
 
 def with_allocated_formats(options: Options, context: StageContext) -> Options:
-    """The options with the rules that `allocate` chose, where it ran.
+    """The options with the rules that `allocate` or `search` chose, where one of them ran.
 
     Raises:
         CacheError: a file is missing or damaged.
     """
-    if ALLOCATE not in context.inputs:
+    stage = next((each for each in (ALLOCATE, SEARCH) if each in context.inputs), None)
+    if stage is None:
         return options
     from edgesmith.quantize.allocation.options import Rules
 
-    rules = _read(Rules, context.inputs[ALLOCATE] / RULES)
+    rules = _read(Rules, context.inputs[stage] / RULES, stage)
     return replace(options, overrides=rules.overrides)
 
 
@@ -50,10 +53,10 @@ def allocation_figure(context: StageContext) -> Figure | None:
         return None
     from edgesmith.quantize.allocation.values import Figure
 
-    return _read(Figure, context.inputs[ALLOCATE] / FIGURE)
+    return _read(Figure, context.inputs[ALLOCATE] / FIGURE, ALLOCATE)
 
 
-def _read(kind: type[T], path: Path) -> T:
+def _read(kind: type[T], path: Path, stage: str) -> T:
     from pydantic import ValidationError
 
     from edgesmith.pipeline.errors import CacheError
@@ -64,5 +67,5 @@ def _read(kind: type[T], path: Path) -> T:
     except (OSError, ValidationError) as error:
         raise CacheError(
             f"{path} cannot be read: {type(error).__name__}",
-            fix="run the stage again with --force allocate",
+            fix=f"run the stage again with --force {stage}",
         ) from error

@@ -23,7 +23,7 @@ from edgesmith.pipeline.evaluation import (
 )
 from edgesmith.pipeline.jsonvalue import from_json
 from edgesmith.pipeline.layer_formats import read_policy, with_formats
-from edgesmith.pipeline.pruned import pruning_result
+from edgesmith.pipeline.pruned import pruning_result, search_result
 from edgesmith.pipeline.results import (
     AccuracyRow,
     Artifact,
@@ -37,7 +37,7 @@ from edgesmith.pipeline.results import (
 from edgesmith.pipeline.splits import read_split
 from edgesmith.pipeline.stages.build import ORDER, PARITY
 from edgesmith.pipeline.stages.measure import DEVICE, MemoryFound
-from edgesmith.pipeline.stages.score import FIXED_POINT_FORM, FORMS, PRUNED_FORM
+from edgesmith.pipeline.stages.score import FIXED_POINT_FORM, FORMS, SMALLER_FORMS
 from edgesmith.pipeline.target_facts import float_baseline_in, get_target, products_in
 from edgesmith.pipeline.values import Kind, Measurement
 from edgesmith.pipeline.versions import installed, machine
@@ -55,10 +55,10 @@ if TYPE_CHECKING:
 
 Labels = npt.NDArray[np.int64]
 
-SCORED = (FORMS[0], PRUNED_FORM, *FORMS[1:], FIXED_POINT_FORM)
+SCORED = (FORMS[0], *SMALLER_FORMS.values(), *FORMS[1:], FIXED_POINT_FORM)
 """Forms in the order of the pipeline."""
 
-_DIGESTED = ("data", "load", "prune", "quantize", "export")
+_DIGESTED = ("data", "load", "search", "prune", "quantize", "export")
 """Stages whose files say what went into the artifact."""
 
 
@@ -109,10 +109,12 @@ def gather(context: StageContext) -> DeploymentResult:
     figures = Figures(accuracy, agreement, latency, size[0], device)
     checks, notes = check_budgets(context.spec.budgets, figures)
     traces = _traces(context, graph, scored)
-    pruning = pruning_result(context)
+    pruning, searched = pruning_result(context), search_result(context)
     training = load_training(context.inputs["quantize"]) if "quantize" in context.inputs else None
     engine = load_report(context.inputs["quantize"]) if "quantize" in context.inputs else None
-    told = [said for each in (pruning, engine, training) if each for said in each.summary()]
+    told = [
+        said for each in (searched, pruning, engine, training) if each for said in each.summary()
+    ]
     policy = read_policy(context.inputs.get("quantize"))
     rows = with_formats(layer_rows(graph, traces), graph, policy, pruning)
     return DeploymentResult(
@@ -138,6 +140,7 @@ def gather(context: StageContext) -> DeploymentResult:
         pruning=pruning,
         allocation=allocation_figure(context),
         training=training,
+        search=searched,
     )
 
 

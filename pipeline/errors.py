@@ -156,6 +156,31 @@ class NothingElasticError(SearchError):
     code = "ES361"
 
 
+class ArchiveError(SearchError):
+    """An archive of evaluations is of another search, or another process is writing to it."""
+
+    code = "ES362"
+
+
+class NothingEvaluatedError(SearchError):
+    """No candidate could be evaluated; the commonest reason is quoted."""
+
+    code = "ES363"
+
+
+class EvaluationError(SearchError):
+    """What evaluates candidates cannot be loaded, or has a defect that is not the candidate's."""
+
+    code = "ES364"
+
+
+class InfeasibleSearchError(SearchError):
+    """No candidate keeps all limits; the one that misses them least is given with its numbers."""
+
+    code = "ES365"
+    exit_code = ExitCode.BUDGET_MISSED
+
+
 class ModelFileError(EdgesmithError):
     """A model file is truncated, hostile or not what its name says."""
 

@@ -17,7 +17,7 @@ from edgesmith.pipeline.budgets import NEED_FLOAT
 from edgesmith.pipeline.errors import FactoryError, PluginError, SpecError
 from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.problems import InvalidSpecError, Problem, ProblemCode, did_you_mean, listed
-from edgesmith.pipeline.pruned import PRUNE
+from edgesmith.pipeline.pruned import PRUNE, SEARCH
 from edgesmith.pipeline.registry import Registries, target_base
 from edgesmith.pipeline.sources import declarations, defined_names, locate, parse, signature
 from edgesmith.pipeline.spec import (
@@ -283,6 +283,12 @@ def _check_needed_splits(root: Node, findings: Findings) -> None:
     if any(each.text("stage") == PRUNE for each in stages):
         pruning = {"train": "pruning fine-tunes on it", "selection": "pruning decides on it"}
         needed = pruning | needed
+    if any(each.text("stage") == SEARCH for each in stages):
+        needed = {
+            "train": "the super-network learns on it",
+            "selection": "candidates are scored on it",
+            **needed,
+        }
     for name, why in needed.items():
         if data.get(name) is None:
             at = root.key_position("data")

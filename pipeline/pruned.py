@@ -1,4 +1,4 @@
-"""The model that is quantized: the trained one, or the pruned one where the spec prunes."""
+"""The model that is quantized: the trained one, or what searching or pruning made of it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
 
+    from edgesmith.nas.values import SearchResult
     from edgesmith.pipeline.spec import Spec
     from edgesmith.pipeline.stage import StageContext
     from edgesmith.prune.values import PruneResult
 
-PRUNE = "prune"
+SEARCH, PRUNE = "search", "prune"
+SMALLER = (SEARCH, PRUNE)
+"""Stages that make a smaller model, each of what the one before gives."""
 
 
-def prunes(spec: Spec) -> bool:
-    """Whether the spec names the stage `prune`."""
-    return spec.has_stage(PRUNE)
+def smaller(spec: Spec) -> tuple[str, ...]:
+    """Those of `SMALLER` that the spec names."""
+    return tuple(stage for stage in SMALLER if spec.has_stage(stage))
 
 
 def with_pruning(spec: Spec, *stages: str) -> tuple[str, ...]:
-    """What a stage requires that takes the model to quantize: `stages`, and `prune` if it runs."""
-    return (*stages, PRUNE) if prunes(spec) else stages
+    """What a stage requires that takes the model to quantize: `stages`, and those of `SMALLER`."""
+    return (*stages, *smaller(spec))
 
 
 def model_to_quantize(context: StageContext) -> nn.Module:
-    """The float model that goes on, from the outputs of `load` and, where it ran, `prune`.
+    """The float model that goes on, from the outputs of `load` and of `SMALLER`, where they ran.
 
     Raises:
         CheckpointError: weights or plan do not fit the factory's model.
@@ -34,12 +37,16 @@ def model_to_quantize(context: StageContext) -> nn.Module:
     from edgesmith.pipeline.torch_model import build, load_model
 
     spec = context.spec
-    if PRUNE not in context.inputs:
+    made = [stage for stage in SMALLER if stage in context.inputs]
+    if not made:
         return load_model(spec, context.inputs["load"])
     from edgesmith.prune.stored import load_pruned
 
     assert spec.model.kind == "torch"
-    return load_pruned(context.inputs[PRUNE], build(spec.model, spec.folder))
+    model = build(spec.model, spec.folder)
+    for stage in made:
+        model = load_pruned(context.inputs[stage], model, stage)
+    return model
 
 
 def pruning_result(context: StageContext) -> PruneResult | None:
@@ -53,3 +60,16 @@ def pruning_result(context: StageContext) -> PruneResult | None:
     from edgesmith.prune.stored import load_result
 
     return load_result(context.inputs[PRUNE])
+
+
+def search_result(context: StageContext) -> SearchResult | None:
+    """What the search found; None where there was none.
+
+    Raises:
+        CacheError: the file is missing or damaged.
+    """
+    if SEARCH not in context.inputs:
+        return None
+    from edgesmith.nas.stored import load_result
+
+    return load_result(context.inputs[SEARCH])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from edgesmith.nas.values import SearchResult
 from edgesmith.pipeline.values import Kind, Measurement
 from edgesmith.prune.values import PruneResult
 from edgesmith.quantize.allocation.values import Figure
@@ -302,3 +303,4 @@ class DeploymentResult:
     pruning: PruneResult | None = None
     allocation: Figure | None = None
     training: QATResult | None = None  # quantization-aware
+    search: SearchResult | None = None  # the candidate that was deployed is its `chosen`

@@ -70,7 +70,7 @@ class Reconstruction:
             if isinstance(layer, Solved) and path in self._wanted
         ]
         try:
-            with _measured_statistics(made, len(self._inputs)):
+            with measured_statistics(made, len(self._inputs)):
                 made(self._inputs)
         finally:
             for hook in hooks:
@@ -86,7 +86,7 @@ class Reconstruction:
 
 
 @contextmanager
-def _measured_statistics(model: nn.Module, samples: int) -> Iterator[None]:
+def measured_statistics(model: nn.Module, samples: int) -> Iterator[None]:
     """Batch norms normalize the one batch that passes within by its statistics, and keep them."""
     norms = [m for m in model.modules() if isinstance(m, Norm) and m.running_mean is not None]
     if samples < 2:

@@ -32,18 +32,19 @@ def save_pruned(pruned: Pruned, folder: Path) -> None:
         save_masks(folder, pruned.masks)
 
 
-def load_pruned(folder: Path, original: nn.Module) -> nn.Module:
-    """The pruned module, in eval mode.
+def load_pruned(folder: Path, original: nn.Module, stage: str = "prune") -> nn.Module:
+    """A smaller module, in eval mode.
 
     Args:
-        original: the model that was pruned; only its structure is used, and it is not changed.
+        original: the model that was cut; only its structure is used, and it is not changed.
+        stage: that wrote it.
 
     Raises:
         CacheError: the plan is missing or damaged.
         CheckpointError: plan or weights belong to another model.
     """
-    module = apply_plan(original, _read(PrunePlan, folder / PLAN))
-    load_weights(module, read_checkpoint(folder / WEIGHTS), "the pruned weights")
+    module = apply_plan(original, _read(PrunePlan, folder / PLAN, stage))
+    load_weights(module, read_checkpoint(folder / WEIGHTS), f"the weights of `{stage}`")
     return module
 
 
@@ -53,14 +54,14 @@ def load_result(folder: Path) -> PruneResult:
     Raises:
         CacheError: the file is missing or damaged.
     """
-    return _read(PruneResult, folder / RESULT)
+    return _read(PruneResult, folder / RESULT, "prune")
 
 
-def _read(kind: type[T], path: Path) -> T:
+def _read(kind: type[T], path: Path, stage: str) -> T:
     try:
         return from_json(kind, path.read_bytes())
     except (OSError, pydantic.ValidationError) as error:
         raise CacheError(
-            f"{path.name} of the pruned model cannot be read: {type(error).__name__}",
-            fix="run the prune stage again with --force prune",
+            f"{path.name} of the smaller model cannot be read: {type(error).__name__}",
+            fix=f"run the stage again with --force {stage}",
         ) from error

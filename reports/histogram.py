@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_LEAST_ROOM = 1e-9  # of the largest: floats that are neighbours have bins between them
 _LOGARITHMIC_FROM = 6.0  # largest over smallest value on the axis
 _TAIL = 0.98
 
@@ -61,7 +62,7 @@ def _padded(low: float, high: float, *, logarithmic: bool) -> tuple[float, float
     if logarithmic:
         factor = (high / low) ** 0.04
         return low / factor, high * factor
-    room = 0.04 * (high - low) or 0.05 * high
+    room = max(0.04 * (high - low), _LEAST_ROOM * high) if high > low else 0.05 * high
     return max(0.0, low - room), high + room
 
 

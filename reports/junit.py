@@ -158,6 +158,10 @@ def _compression(result: DeploymentResult) -> Iterator[tuple[str, str]]:
         yield "weights, zero", f"{weights.zeros} (measured)"
         formats = ", ".join(f"{name} x {n}" for name, n in weights.by_format.items())
         yield "weights, formats of layers", formats
+    search = result.search
+    if search is not None and search.chosen is not None:
+        for metric, value in search.trials[search.chosen].metrics.items():
+            yield f"search {metric}", f"{value!r} {search.units[metric]} ({search.kinds[metric]})"
     pruning = result.pruning
     if pruning is not None:
         for when, found in (("before", pruning.before), ("after", pruning.after)):

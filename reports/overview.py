@@ -6,7 +6,6 @@ estimated on others: each figure says which, and the plot has a symbol for each.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -17,8 +16,8 @@ from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.pipeline.values import Measurement
 from edgesmith.reports.formats import totals
 from edgesmith.reports.front_plots import front_figures
-from edgesmith.reports.histogram import nice_ticks
 from edgesmith.reports.numbers import Number, number
+from edgesmith.reports.pareto_plot import pareto_figure
 from edgesmith.reports.plotstyle import (
     BASELINE,
     KIND_SYMBOLS,
@@ -27,8 +26,10 @@ from edgesmith.reports.plotstyle import (
     axis,
     finish,
     literal,
+    logarithmic,
 )
 from edgesmith.reports.render import render_page
+from edgesmith.reports.search import search_view
 from edgesmith.reports.text import form_name, significant, visible
 from edgesmith.reports.verdict import judge
 
@@ -70,12 +71,16 @@ def render_overview(name: str, entries: Sequence[TargetEntry]) -> str:
     front = next((each.allocation for each in results if each.allocation is not None), None)
     if front is not None:
         shown |= front_figures(front)
+    searched = next((each.search for each in results if each.search is not None), None)
+    if searched is not None:
+        shown["plot-search"] = pareto_figure(searched)
     return render_page(
         "overview.html.j2",
         {plot: figure for plot, figure in shown.items() if figure is not None},
         name=visible(name),
         rows=tuple(_line(entry) for entry in entries),
         front=front is not None,
+        search=search_view(searched) if searched is not None else None,
     )
 
 
@@ -146,21 +151,7 @@ def targets_figure(results: Sequence[DeploymentResult]) -> Figure | None:
 
 
 def _scale(domain: list[float], values: list[float]) -> Figure:
-    """A logarithmic axis with round ticks a little beyond the values."""
-    if not values:
-        return {"domain": domain}
-    low, high = min(values) / 1.4, max(values) * 1.4
-    ticks = nice_ticks(low, high)
-    if len(ticks) > 7:
-        ticks = ticks[:: -(-len(ticks) // 7)]
-    return {
-        "domain": domain,
-        "type": "log",
-        "range": [math.log10(low), math.log10(high)],
-        "tickvals": ticks,
-        "ticktext": [f"{tick:,.6g}" for tick in ticks],
-        "tickangle": 0,
-    }
+    return {"domain": domain, **(logarithmic(values) if values else {})}
 
 
 def _add_forms(

@@ -37,6 +37,7 @@ from edgesmith.reports.plotstyle import (
     finish,
     literal,
 )
+from edgesmith.reports.search_plots import search_figures
 from edgesmith.reports.tables import edges_of
 from edgesmith.reports.text import edge_name, form_name, shorten, significant, visible
 
@@ -49,6 +50,7 @@ def figures(result: DeploymentResult) -> dict[str, Figure]:
         "plot-drift": drift_figure(result.layers, result.worst_layers),
         "plot-confusion": confusion_figure(result.confusion),
         **compression_figures(result),
+        **(search_figures(result.search) if result.search else {}),
         **(front_figures(result.allocation) if result.allocation else {}),
         **(device_figures(result.device) if result.device else {}),
     }

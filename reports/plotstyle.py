@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from edgesmith.pipeline.values import Kind
+from edgesmith.reports.histogram import nice_ticks
 from edgesmith.reports.text import visible
 
 Figure = dict[str, Any]
@@ -83,6 +86,21 @@ def axis(title: str = "", **more: object) -> Figure:
         "title": {"text": title, "font": {"size": 12, "color": MUTED}, "standoff": 10},
         "tickfont": {"size": 12, "color": MUTED},
         **more,
+    }
+
+
+def logarithmic(values: Sequence[float]) -> Figure:
+    """A logarithmic scale with round ticks that reaches a little beyond values above 0."""
+    low, high = min(values) / 1.4, max(values) * 1.4
+    ticks = nice_ticks(low, high)
+    if len(ticks) > 7:
+        ticks = ticks[:: -(-len(ticks) // 7)]
+    return {
+        "type": "log",
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": ticks,
+        "ticktext": [f"{tick / 1e6:g} M" if tick >= 1e6 else f"{tick:,.6g}" for tick in ticks],
+        "tickangle": 0,
     }
 
 

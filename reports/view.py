@@ -32,6 +32,7 @@ from edgesmith.reports.numbers import (
     points_from,
 )
 from edgesmith.reports.pruning import PruningView, pruning_view
+from edgesmith.reports.search import SearchView, search_view
 from edgesmith.reports.tables import (
     NOTHING,
     ClassesView,
@@ -155,6 +156,7 @@ class ReportView:
     latency: LatencyView | None
     sizes: tuple[Named, ...]
     memory: tuple[Named, ...]
+    search: SearchView | None
     pruning: PruningView | None
     training: TrainingView | None
     allocation: AllocationView | None
@@ -168,8 +170,8 @@ class ReportView:
 
 def build_view(result: DeploymentResult) -> ReportView:
     """The view model of a result."""
-    compressing = (result.pruning, result.training)
-    told = {said for found in compressing if found for said in found.summary()}
+    shown = (result.search, result.pruning, result.training)
+    told = {said for found in shown if found for said in found.summary()}
     return ReportView(
         name=visible(result.name),
         target=visible(result.target),
@@ -184,6 +186,7 @@ def build_view(result: DeploymentResult) -> ReportView:
         latency=_latency(result.latency) if result.latency else None,
         sizes=against_float(result.size),
         memory=against_float(result.memory),
+        search=search_view(result.search) if result.search else None,
         pruning=pruning_view(result.pruning) if result.pruning else None,
         training=training_view(result.training) if result.training else None,
         allocation=allocation_view(result.allocation) if result.allocation else None,

@@ -86,11 +86,12 @@ class Allocate(AllocationOptions, Stage):
         from edgesmith.pipeline.jsonvalue import to_json
         from edgesmith.pipeline.pruned import model_to_quantize
         from edgesmith.pipeline.splits import read_split
+        from edgesmith.pipeline.stages.quantize import formats_left_open
         from edgesmith.quantize.allocation.allocate import allocate
         from edgesmith.quantize.allocation.options import Rules
         from edgesmith.quantize.sensitivity.subject import subject_of
 
-        model, quantization = model_to_quantize(context), _quantization(context.spec)
+        model, quantization = model_to_quantize(context), formats_left_open(context.spec, self.name)
         calibration = read_split(context.inputs["data"], "calibration")
         seed = stage_seed(context.spec.seed, "quantize")  # of learned rounding
         subject = subject_of(model, calibration.inputs, quantization, seed)
@@ -154,25 +155,3 @@ class Allocate(AllocationOptions, Stage):
             return Accuracy(100.0 * float(hits.mean()), len(hits), "selection")
 
         return measure
-
-
-def _quantization(spec: Spec) -> PTQOptions:
-    """What the spec says about quantizing, without which nothing is sensitive.
-
-    Raises:
-        AllocationError: it sets formats of groups itself.
-    """
-    from edgesmith.pipeline.errors import AllocationError
-    from edgesmith.pipeline.jsonvalue import adapter
-    from edgesmith.pipeline.spec import canonical_json
-    from edgesmith.pipeline.stages.quantize import Quantize
-
-    options = adapter(Quantize).validate_json(
-        canonical_json(spec.parameters("quantize")), strict=True
-    )
-    if options.overrides:
-        raise AllocationError(
-            "both `allocate` and the overrides of `quantize` would choose formats",
-            fix="remove the overrides, or the stage `allocate`",
-        )
-    return options

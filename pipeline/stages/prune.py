@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from edgesmith.pipeline.pruned import SEARCH
 from edgesmith.pipeline.stage import Refusal, Stage, StageContext, counts_for, lacking_metric
 from edgesmith.prune.options import FORMATS, PruneOptions
 
@@ -26,7 +27,7 @@ class Prune(PruneOptions, Stage):
     name: ClassVar[str] = "prune"
 
     def requires(self, spec: Spec) -> tuple[str, ...]:
-        return ("load", "data")
+        return ("load", "data", SEARCH) if spec.has_stage(SEARCH) else ("load", "data")
 
     def refusals(self, description: TargetDescription, *, first: bool) -> Iterator[Refusal]:
         if counts_for(description, self.target, first=first):
@@ -56,9 +57,9 @@ class Prune(PruneOptions, Stage):
         from pathlib import Path
 
         from edgesmith.pipeline.errors import PruningError
+        from edgesmith.pipeline.pruned import model_to_quantize
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.target_facts import get_target
-        from edgesmith.pipeline.torch_model import load_model
         from edgesmith.pipeline.unfinished import STATE, unfinished_folder
         from edgesmith.prune.costs import costs_on, quick
         from edgesmith.prune.driver import Pruner, Task
@@ -80,7 +81,7 @@ class Prune(PruneOptions, Stage):
         kept = spec.folder / STATE / "costs"
         costs = costs_on(target, kept, shape, self.metric, formats)
         task = Task(
-            load_model(spec, context.inputs["load"]),
+            model_to_quantize(context),
             train,
             selection,
             costs,

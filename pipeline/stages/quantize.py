@@ -121,6 +121,26 @@ class Quantize(PTQOptions, Stage):
         return trained.quantized
 
 
+def formats_left_open(spec: Spec, stage: str) -> PTQOptions:
+    """What the spec says about quantizing, to a stage that chooses formats itself.
+
+    Raises:
+        QuantizationError: formats of groups are set, too.
+    """
+    from edgesmith.pipeline.errors import QuantizationError
+    from edgesmith.pipeline.jsonvalue import adapter
+    from edgesmith.pipeline.spec import canonical_json
+
+    given = canonical_json(spec.parameters("quantize"))
+    options = adapter(Quantize).validate_json(given, strict=True)
+    if options.overrides:
+        raise QuantizationError(
+            f"both `{stage}` and the overrides of `quantize` would choose formats",
+            fix=f"remove the overrides, or the stage `{stage}`",
+        )
+    return options
+
+
 def _masks(context: StageContext, model: nn.Module, made: QuantizedModel) -> Mapping[str, Tensor]:
     """Weights of the quantized layers that pruning set to zero; none without sparsity."""
     from edgesmith.prune.masks import load_masks

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from edgesmith.pipeline.spec import Spec
 
 FORMS = ("float", "fake-quantized", "onnxruntime")
-PRUNED_FORM = "pruned"
-"""Between float and fake-quantized where the spec prunes; `float` is the unpruned model then,
-and the trace of that name the pruned one's.
+SMALLER_FORMS = {"search": "sub-network", "prune": "pruned"}
+"""Stage -> what its model is called. The last of them lies between float and fake-quantized;
+`float` is the trained model then, and the trace of that name the smaller one's.
 """
 FIXED_POINT_FORM = "fixed-point"
 """The fake-quantized model with TFLite Micro's rounding; of integer formats only."""
@@ -52,15 +52,16 @@ class Score(Stage):
     def run(self, context: StageContext) -> None:
         from edgesmith.pipeline.arrays import save_arrays
         from edgesmith.pipeline.onnx_form import run_exported, trace_exported
-        from edgesmith.pipeline.pruned import model_to_quantize, prunes
+        from edgesmith.pipeline.pruned import model_to_quantize, smaller
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.torch_model import load_model, predict
         from edgesmith.quantize.fixed_point import on_fixed_point
         from edgesmith.quantize.ptq import load
 
         model = load_model(context.spec, context.inputs["load"])
-        smaller = model_to_quantize(context) if prunes(context.spec) else model
-        quantized = load(context.inputs["quantize"], smaller)
+        made = smaller(context.spec)
+        final = model_to_quantize(context) if made else model
+        quantized = load(context.inputs["quantize"], final)
         exported = context.inputs["export"] / "model.onnx"
         inputs = read_split(context.inputs["data"], "test").inputs
         few = inputs[: self.trace_samples]
@@ -68,8 +69,8 @@ class Score(Stage):
         steps = len(FORMS) + 1
         progress.report("scoring", 0, steps)
         outputs = {"float": predict(model, inputs)}
-        if smaller is not model:
-            outputs[PRUNED_FORM] = predict(smaller, inputs)
+        if made:
+            outputs[SMALLER_FORMS[made[-1]]] = predict(final, inputs)
         progress.report("scoring", 1, steps)
         outputs["fake-quantized"] = quantized.predict(inputs)
         progress.report("scoring", 2, steps)

@@ -10,8 +10,9 @@ import copy
 import io
 import math
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,10 @@ def accuracy(model: nn.Module, split: Split) -> float:
     return 100.0 * float(np.mean(found.numpy() == split.labels))
 
 
+Losses = Callable[[Tensor, Tensor], Iterator[Tensor]]
+"""Of inputs and labels: losses whose gradients add up to one step, one after the other."""
+
+
 @dataclass
 class _State:
     """What a checkpoint holds; `best` is the weights of the best epoch."""
@@ -98,6 +103,9 @@ class Trainer:
         teacher: its outputs are distilled, in eval mode; None trains on labels alone.
         after_step: called after every optimizer step, and once before training.
         groups: what is trained, and how; all parameters that require gradients if not given.
+        losses: of a step, each propagated before the next is asked for, so that memory is that
+            of one; labels and the teacher's outputs if not given.
+        judge: accuracy of the student, percent of a split, which decides which epoch is kept.
         checkpoint: a file to resume from, written after every epoch; it is left in place.
     """
 
@@ -110,6 +118,8 @@ class Trainer:
         seed: int,
         after_step: Callable[[], None] | None = None,
         groups: Sequence[ParameterGroup] | None = None,
+        losses: Losses | None = None,
+        judge: Callable[[Split], float] | None = None,
         checkpoint: Path | None = None,
     ) -> None:
         self._student = student
@@ -117,7 +127,11 @@ class Trainer:
         self._options = options
         self._seed = seed
         self._after_step = after_step or (lambda: None)
+        self._losses = losses or self._distilled
+        self._judged = judge or partial(accuracy, student)
         self._checkpoint = checkpoint
+        self.done = 0.0
+        """Share of all steps that are over."""
         trained = [value for value in student.parameters() if value.requires_grad]
         self._groups = [ParameterGroup(trained)] if groups is None else list(groups)
         self._optimizer = _optimizer(self._groups, options)
@@ -154,12 +168,12 @@ class Trainer:
         return Tuned(state.before, state.best_accuracy, state.epoch, state.diverged)
 
     def _fresh(self, selection: Split) -> _State:
-        before = accuracy(self._student, selection)
+        before = self._judged(selection)
         weights = _copied(self._student)
         return _State(0, before, before, 0, False, weights, weights, {})
 
     def _judge(self, state: _State, selection: Split) -> None:
-        found = accuracy(self._student, selection)
+        found = self._judged(selection)
         state.diverged = found < _COLLAPSED * state.best_accuracy
         state.since_best += 1
         if found > state.best_accuracy:
@@ -183,25 +197,30 @@ class Trainer:
 
     def _set_rate(self, done: float) -> None:
         """The learning rates when this share of all steps is done."""
+        self.done = done
         rate = self._options.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
         for group, made in zip(self._groups, self._optimizer.param_groups, strict=True):
             made["lr"] = rate * group.rate
 
-    def _step(self, x: Tensor, labels: Tensor) -> bool:
+    def _distilled(self, x: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """One loss: of the labels, and of the teacher's outputs if there is one."""
         options = self._options
-        if x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16"):
             taught = None
             if self._teacher is not None:
                 with torch.no_grad():
                     taught = self._teacher(x).float()
             outputs = self._student(x).float()
-        loss = distilled_loss(outputs, taught, labels, options.distillation, options.temperature)
-        if not torch.isfinite(loss):
-            return False
+        yield distilled_loss(outputs, taught, labels, options.distillation, options.temperature)
+
+    def _step(self, x: Tensor, labels: Tensor) -> bool:
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         self._optimizer.zero_grad()
-        loss.backward()
+        for loss in self._losses(x, labels):
+            if not torch.isfinite(loss):
+                return False
+            loss.backward()
         nn.utils.clip_grad_norm_([p for g in self._groups for p in g.parameters], _CLIP)
         self._optimizer.step()
         self._after_step()

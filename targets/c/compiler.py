@@ -71,6 +71,8 @@ class CompileOptions:
         ram_bytes: what the arena may take; None sets no limit.
         zeros: which weights lie in flash without their zeros.
         compiler: the command that compiles for the core, as the library's README shows it.
+        quick: plan memory with little search, where that fits; the arena may be larger than
+            that of the same graph deployed.
     """
 
     kernels: KernelSet
@@ -79,6 +81,7 @@ class CompileOptions:
     ram_bytes: int | None = None
     zeros: Zeros = Zeros.AUTO
     compiler: str = "cc"
+    quick: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +130,10 @@ def compile_graph(graph: Graph, options: CompileOptions) -> Compiled:
 
 def _schedule(graph: Graph, options: CompileOptions) -> _Scheduled:
     if options.plan is PlanKind.SPEED:
-        speed = _planned(graph, options, PlanKind.SPEED, None)
-        if speed.fits(options):
-            return speed
+        for quick in (True, False) if options.quick else (False,):
+            speed = _planned(graph, options, PlanKind.SPEED, None, quick=quick)
+            if speed.fits(options):
+                return speed
     smallest = _smallest(graph, options)
     if options.plan is not PlanKind.BANDS and smallest.fits(options):
         return smallest
@@ -149,10 +153,11 @@ def _planned(
     options: CompileOptions,
     kind: PlanKind,
     scratch_bytes: int | None,
-    views: Mapping[str, View] | None = None,
+    *,
+    quick: bool = False,
 ) -> _Scheduled:
-    program = assemble(Site(graph, options.kernels, scratch_bytes), views)
-    return _Scheduled(graph, program, plan_memory(program), kind)
+    program = assemble(Site(graph, options.kernels, scratch_bytes))
+    return _Scheduled(graph, program, plan_memory(program, quick=quick), kind)
 
 
 def _smallest(graph: Graph, options: CompileOptions) -> _Scheduled:

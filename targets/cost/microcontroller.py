@@ -103,13 +103,14 @@ class MicrocontrollerCost:
         return self._free(source.name, ir.Quantize.kind) if found is None else self.layer(*found)
 
     def model(self, graph: Graph) -> ModelCost:
-        """Of a model, arena and plan as the target would deploy it.
+        """Of a model as the target would deploy it; the arena's plan is made with little search, so
+        that of the deployed model may be smaller.
 
         Raises:
             DoesNotFitError: no plan fits the target's RAM.
             As `layer`.
         """
-        compiled = compile_graph(graph, self.target.compile_options())
+        compiled = self._compiled(graph)
         layers = layers_of(compiled.program)
         self._fill(layers)
         return self._model_cost(compiled, layers)
@@ -127,7 +128,7 @@ class MicrocontrollerCost:
         skipped = 0
         for graph in graphs:
             try:
-                compiled = compile_graph(graph, self.target.compile_options())
+                compiled = self._compiled(graph)
             except DoesNotFitError:
                 skipped += 1
             else:
@@ -171,6 +172,9 @@ class MicrocontrollerCost:
 
     def _require_tools(self) -> None:
         require_all({f"the cost model of target {self.target.name!r}": self.target.tools()})
+
+    def _compiled(self, graph: Graph) -> Compiled:
+        return compile_graph(graph, replace(self.target.compile_options(), quick=True))
 
     def _fill(self, layers: Sequence[Layer], progress: Progress | None = None) -> Filled:
         wanted = {layer.key: layer for layer in layers}

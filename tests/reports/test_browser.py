@@ -19,6 +19,7 @@ from edgesmith.reports.overview import render_overview
 from edgesmith.reports.render import render_html
 from tests.reports.compression_sample import compressed_result, entries
 from tests.reports.sample import HOSTILE, Sample, bare_result, device_result, sample_result
+from tests.reports.search_sample import searched_result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or ""
 DRIVER = shutil.which("chromedriver") or ""
@@ -46,6 +47,8 @@ SAMPLES = {
     "compressed-large": compressed_result(Sample(layers=300, classes=100)),
     "compressed-hostile": compressed_result(Sample(layers=9, classes=9, hostile=True)),
     "device-hostile": device_result(Sample(layers=9, classes=9, hostile=True)),
+    "searched": searched_result(Sample(device=True)),
+    "searched-hostile": searched_result(Sample(layers=9, classes=9, hostile=True)),
 }
 DEVICE_PLOTS = ["plot-arena", "plot-instructions", "plot-flash"]
 
@@ -180,6 +183,7 @@ def test_every_plot_of_a_device_is_drawn(browser: Chrome, folder: Path, name: st
 
 
 COMPRESSION_PLOTS = ["plot-pruning", "plot-front", "plot-choices", "plot-formats"]
+SEARCH_PLOTS = ["plot-search", "plot-hypervolume", "plot-predictors"]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,8 @@ COMPRESSION_PLOTS = ["plot-pruning", "plot-front", "plot-choices", "plot-formats
         ("compressed-hostile", COMPRESSION_PLOTS),
         ("compressed-large", [name for name in COMPRESSION_PLOTS if name != "plot-choices"]),
         ("overview", ["plot-targets", "plot-front", "plot-choices"]),
+        ("searched", SEARCH_PLOTS),
+        ("searched-hostile", SEARCH_PLOTS),
     ],
 )
 def test_every_plot_of_compression_is_drawn(
@@ -353,7 +359,9 @@ def test_confusion_choices_show_one_matrix(browser: Chrome, folder: Path) -> Non
         assert shown == [str(index) == trace for index in range(3)]
 
 
-@pytest.mark.parametrize("name", ["hostile", "device-hostile", "compressed-hostile"])
+@pytest.mark.parametrize(
+    "name", ["hostile", "device-hostile", "compressed-hostile", "searched-hostile"]
+)
 def test_hostile_names_run_nothing_and_are_drawn_as_text(
     browser: Chrome, folder: Path, name: str
 ) -> None:
@@ -369,7 +377,11 @@ def test_hostile_names_run_nothing_and_are_drawn_as_text(
 
 
 @pytest.mark.parametrize(
-    "name", ["full", "large", "device", "device-hostile", "compressed-hostile", "overview"]
+    "name",
+    [
+        *("full", "large", "device", "device-hostile"),
+        *("compressed-hostile", "searched", "searched-hostile", "overview"),
+    ],
 )
 def test_a_narrow_screen_scrolls_down_only(browser: Chrome, folder: Path, name: str) -> None:
     metrics = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edgesmith.pipeline.results import DriftEdge
@@ -23,6 +23,7 @@ TIMES = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=200)
 
 
 @given(st.lists(TIMES, min_size=1, max_size=2))
+@example([[1.0000000000000002e-06, 1e-06]])
 def test_every_run_is_in_a_bin_or_counted_beyond(series: list[list[float]]) -> None:
     found = histogram(series)
     assert found is not None

@@ -20,21 +20,27 @@ from edgesmith.targets.c.program import MemoryPlan, Placement, Program
 
 PLACEMENTS = 50_000
 WORK = 100_000  # disjunctions looked at
+QUICK = 50  # a quick plan has this part of both
 WINDOW_WORK = 10_000
 CROWDED = 4
 WINDOWS = (1, 2, 3)
 
 
-def plan_memory(program: Program) -> MemoryPlan:
+def plan_memory(program: Program, *, quick: bool = False) -> MemoryPlan:
     """Place every storage and scratch of a program.
 
     The contents of graph inputs may be overwritten once they are no longer read.
+
+    Args:
+        quick: with little search, for a program that is not going to be deployed: the arena may
+            be larger than it has to be.
 
     Raises:
         StageError: the program reads what nothing wrote, or its views leave their storages.
     """
     problem = problem_of(program)
-    offsets, bound = solve(problem, live_bounds(program, problem.buffers))
+    bounds = live_bounds(program, problem.buffers)
+    offsets, bound = solve(problem, bounds, QUICK if quick else 1)
     arena = arena_of(problem, offsets)
     placed = tuple(
         Placement(buffer.name, offset, buffer.bytes, buffer.first, buffer.last)
@@ -74,21 +80,23 @@ def _saving(program: Program, time: int) -> int:
     return min(target.end - target.start, sum(item.end - item.start for item in sources))
 
 
-def solve(problem: Problem, bounds: Mapping[int, int]) -> tuple[Offsets, int]:
+def solve(problem: Problem, bounds: Mapping[int, int], divisor: int = 1) -> tuple[Offsets, int]:
     """Offsets of the buffers, and a lower bound of the arena: equal where it is optimal.
 
     Args:
         bounds: lower bounds of the arena, by call.
+        divisor: of the amount of work.
     """
     bound = max([0, *bounds.values(), *(buffer.bytes for buffer in problem.buffers)])
     order, offsets = greedy(problem, bound)
     state = _State(problem, offsets, bound)
     windows = _windows(problem, bounds)
-    state.raise_bound(windows[:CROWDED], CROWDED * WINDOW_WORK)
+    state.raise_bound(windows[:CROWDED], CROWDED * WINDOW_WORK // divisor)
     if not state.optimal:
-        state.offsets = local_search(problem, order, state.offsets, state.bound, PLACEMENTS)
-    state.raise_bound(windows, WORK)
-    state.search_all(WORK)
+        placements = PLACEMENTS // divisor
+        state.offsets = local_search(problem, order, state.offsets, state.bound, placements)
+    state.raise_bound(windows, WORK // divisor)
+    state.search_all(WORK // divisor)
     return state.offsets, state.bound
 
 

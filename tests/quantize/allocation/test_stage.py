@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 
 from edgesmith.pipeline.errors import (
-    AllocationError,
     EdgesmithError,
+    QuantizationError,
     SpecError,
     UnreachableBudgetError,
 )
@@ -130,7 +130,12 @@ def test_the_accuracy_bound_is_measured_on_the_selection_split(
     ("allocate", "quantize", "error", "message"),
     [
         (", budget: {weight-bytes: 5}", "", UnreachableBudgetError, "nearest reachable is"),
-        ("", ", overrides: [{name: '*', weights: int4}]", AllocationError, "would choose formats"),
+        (
+            "",
+            ", overrides: [{name: '*', weights: int4}]",
+            QuantizationError,
+            "would choose formats",
+        ),
     ],
 )
 def test_what_a_run_refuses(

@@ -1,0 +1,40 @@
+"""Which candidate of the front is deployed: the user's rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgesmith.nas.front import knee
+from edgesmith.nas.space import Floats
+from edgesmith.nas.values import Objective
+from edgesmith.pipeline.errors import SearchError
+
+KNEE = "knee"
+_BEST = "best:"
+
+
+def check_rule(rule: str, objectives: Sequence[Objective]) -> None:
+    """Refuse a rule before a long search rather than after it.
+
+    Raises:
+        SearchError: it is none, or names a metric that is no objective.
+    """
+    metrics = [each.metric for each in objectives]
+    if rule != KNEE and rule not in {f"{_BEST}{metric}" for metric in metrics}:
+        raise SearchError(
+            f"`{rule}` does not say which candidate of the front to choose",
+            fix=f"write {KNEE} or {' or '.join(_BEST + metric for metric in metrics)}",
+        )
+
+
+def chosen_row(rule: str, objectives: Sequence[Objective], losses: Floats) -> int:
+    """The row of a front's losses [N, K], N at least 1, that a rule chooses; of equals the first.
+
+    Args:
+        rule: as `check_rule` accepts it.
+    """
+    if rule == KNEE:
+        return knee(losses)
+    metric = rule.removeprefix(_BEST)
+    column = [each.metric for each in objectives].index(metric)
+    return int(losses[:, column].argmin())

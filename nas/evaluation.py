@@ -1,0 +1,155 @@
+"""What a candidate is worth: it is cut out, quantized, and scored by its integers.
+
+The sub-network is a plain module, its batch norms measured anew; it is quantized as the `quantize`
+stage would, so the integers that are scored here are the integers that ship. Costs are the target's
+own, of the graph as it would be deployed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from edgesmith.nas.joint import Joint
+from edgesmith.nas.space import Choice
+from edgesmith.nas.statistics import recalibrated
+from edgesmith.nas.values import ACCURACY
+from edgesmith.pipeline.evaluation import predictions
+from edgesmith.pipeline.splits import Split
+from edgesmith.quantize.export import to_onnx
+from edgesmith.quantize.options import PTQOptions
+from edgesmith.quantize.ptq import QuantizedModel, quantize
+from edgesmith.targets.base import Target
+from edgesmith.targets.cost import CostModel
+from edgesmith.targets.graph.ir import Graph
+from edgesmith.targets.graph.legalizer import legalize
+from edgesmith.targets.graph.onnx_reader import read_onnx
+
+Inputs = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The samples that candidates are made and judged with.
+
+    Args:
+        statistics: of the train split, for batch norms.
+        calibration: for ranges.
+        selection: for accuracy.
+    """
+
+    statistics: Inputs
+    calibration: Inputs
+    selection: Split
+
+
+class Evaluator:
+    """Scores candidates.
+
+    Args:
+        options: what they are quantized with, formats aside.
+        costs: the target's; None leaves it to what shapes and formats say.
+        seed: as the `quantize` stage has it.
+    """
+
+    def __init__(
+        self,
+        joint: Joint,
+        evidence: Evidence,
+        options: PTQOptions,
+        target: Target,
+        costs: CostModel | None,
+        *,
+        seed: int,
+    ) -> None:
+        self._joint = joint
+        self.evidence = evidence
+        self._options = options
+        self._target = target
+        self._costs = costs
+        self._seed = seed
+
+    def __call__(self, choices: Mapping[str, Choice]) -> dict[str, float]:
+        """`accuracy` in percent of the selection split, what follows from shapes and formats, and
+        every metric of the target's cost model.
+
+        Raises:
+            EdgesmithError: the candidate cannot be quantized, does not fit the target, or cannot be
+                measured there.
+        """
+        with one_thread():
+            return self._metrics(choices)
+
+    def _metrics(self, choices: Mapping[str, Choice]) -> dict[str, float]:
+        quantized = self.quantized(choices)
+        found = quantized.predict(self.evidence.selection.inputs)
+        right = predictions(found) == self.evidence.selection.labels
+        metrics = {ACCURACY: 100.0 * float(right.mean()), **self._joint.counts.of(choices)}
+        if self._costs is not None:
+            figures = self._costs.model(self._lowered(quantized)).figures
+            metrics |= {metric.value: figure.value for metric, figure in figures.items()}
+        return metrics
+
+    @property
+    def samples(self) -> int:
+        """On which accuracy is measured."""
+        return len(self.evidence.selection)
+
+    @property
+    def counted(self) -> bool:
+        """Whether the target's costs are counts."""
+        return self._costs is not None and self._costs.counted
+
+    def prepare(self, batch: Sequence[Mapping[str, Choice]]) -> None:
+        """Have the target's cost model measure what these candidates need, all at once."""
+        if self._costs is None:
+            return
+        quick = replace(self._options, ranges="min-max", equalize=False, bias_correction=False)
+        few = self.evidence.calibration[:2]
+        with one_thread():
+            self._costs.fill([self._lowered(self._made(each, few, quick)) for each in batch])
+
+    def graph(self, choices: Mapping[str, Choice]) -> Graph:
+        """The candidate as it is deployed."""
+        return self._lowered(self.quantized(choices))
+
+    def module(self, choices: Mapping[str, Choice]) -> nn.Module:
+        """The sub-network, its batch norms measured anew; eval mode."""
+        made = self._joint.network.extract(self._joint.genes.architecture(choices))
+        return recalibrated(made, self._statistics)
+
+    def quantized(self, choices: Mapping[str, Choice]) -> QuantizedModel:
+        """The candidate as it ships."""
+        return self._made(choices, self.evidence.calibration, self._options)
+
+    def _made(
+        self, choices: Mapping[str, Choice], calibration: Inputs, options: PTQOptions
+    ) -> QuantizedModel:
+        options = replace(options, overrides=self._joint.genes.overrides(choices))
+        return quantize(self.module(choices), calibration, options, seed=self._seed)
+
+    def _lowered(self, quantized: QuantizedModel) -> Graph:
+        exported = to_onnx(quantized).SerializeToString()
+        return legalize(read_onnx(exported, "candidate"), self._target.describe())
+
+    @cached_property
+    def _statistics(self) -> torch.Tensor:
+        return torch.from_numpy(self.evidence.statistics)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: small layers are no faster on more, and sums have one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,1 @@
+"""Where evaluations run: one file each, its stem is the name in a spec."""

@@ -1,0 +1,1 @@
+"""Predictors of an objective: one file each."""

@@ -1,0 +1,263 @@
+"""A joint search from a trained model to a re-measured front.
+
+    importances -> super-network -> its training -> seeds -> sampler <-> evaluations -> front
+      -> every measured member built for the target -> the chosen candidate as a plain module
+
+Everything that takes long is in the workplace's folder as soon as it is known: the same search goes
+on where it was killed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+from pydantic import JsonValue, ValidationError
+from torch import nn
+
+from edgesmith.nas.archive import Archive
+from edgesmith.nas.choice import KNEE
+from edgesmith.nas.counts import MACS
+from edgesmith.nas.driver import search
+from edgesmith.nas.evaluation import Evaluator
+from edgesmith.nas.executors.base import executors
+from edgesmith.nas.joint import Joint
+from edgesmith.nas.options import SearchOptions
+from edgesmith.nas.remeasure import remeasured
+from edgesmith.nas.samplers.base import samplers
+from edgesmith.nas.seeds import corners, programs
+from edgesmith.nas.training import SuperTrainer
+from edgesmith.nas.values import ACCURACY, Constraint, Found, Objective, SearchResult, Task
+from edgesmith.nas.workplace import Workplace
+from edgesmith.pipeline.errors import DoesNotFitError, InfeasibleSearchError, SearchError
+from edgesmith.pipeline.jsonvalue import adapter
+from edgesmith.pipeline.splits import read_split
+from edgesmith.pipeline.stage import Progress, stage_seed
+from edgesmith.pipeline.training.trainer import accuracy
+from edgesmith.pipeline.values import Kind
+from edgesmith.prune.values import PrunePlan
+from edgesmith.quantize.allocation.allocate import spread_over
+from edgesmith.quantize.allocation.costs import UNITS
+from edgesmith.quantize.options import Override
+
+T = TypeVar("T")
+
+ARCHIVE = "trials.jsonl"
+COMPUTED = (*UNITS, MACS)
+"""Costs that follow from shapes and formats, whatever the target."""
+_UNITS = {
+    **UNITS,
+    ACCURACY: "%",
+    MACS: "multiply-accumulates",
+    "instructions": "instructions",
+    "cycles": "cycles",
+    "time": "ms",
+    "flash": "bytes",
+    "arena": "bytes",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """The candidate that goes on, and what was found on the way to it.
+
+    Args:
+        module: eval mode; smaller layers, weights of the super-network.
+        plan: what makes its shapes out of the trained model.
+        overrides: its formats, for `quantize`.
+    """
+
+    module: nn.Module
+    plan: PrunePlan
+    overrides: tuple[Override, ...]
+    result: SearchResult
+
+
+def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
+    """Search, and choose.
+
+    Raises:
+        NothingElasticError: nothing in the model can vary.
+        SearchError: the options ask for what the target or the search does not have.
+        InfeasibleSearchError: no candidate keeps all limits; the nearest miss is named.
+        DivergedTrainingError: the super-network cannot be trained.
+        NothingEvaluatedError, EvaluationError: see `driver.search`.
+        CacheError: the workplace's folder cannot be read or written.
+    """
+    options, target = workplace.options, workplace.target
+    objectives = _objectives(workplace)
+    joint = workplace.joint()
+    _train(workplace, joint, progress)
+    evaluator = workplace.evaluator(joint)
+    task = _task(workplace, joint, evaluator, objectives)
+    sampler = _configured(samplers().get(options.sampler), options.sampler_options)
+    executor = _configured(executors().get(options.executor), options.executor_options)
+    facts = {"weights": workplace.weights_digest(), "target": target.name}
+    with Archive.opened(workplace.folder / ARCHIVE, joint.genes.space, facts) as archive:
+        found = search(
+            task,
+            sampler,
+            workplace,
+            executor,
+            archive,
+            progress,
+            rule=_rule(options, objectives),
+            provenance={"target": target.name, "samples": str(evaluator.samples)},
+            prepare=evaluator.prepare,
+        )
+    if found.chosen is None:
+        raise _infeasible(found)
+    result = _result(workplace, joint, task, found, evaluator, progress)
+    choices = found.trials[found.chosen].choices
+    plan = joint.elastic.plan(joint.genes.architecture(choices))
+    return Chosen(
+        evaluator.module(choices),
+        replace(plan, attention=joint.attention),
+        joint.genes.overrides(choices),
+        result,
+    )
+
+
+def _objectives(workplace: Workplace) -> tuple[Objective, ...]:
+    """Accuracy, and what is to be small.
+
+    Raises:
+        SearchError: there is nothing to count by.
+    """
+    known = workplace.target.describe().cost_metrics
+    minimize = workplace.options.minimize or known[:1]
+    if not minimize:
+        raise SearchError(
+            f"target {workplace.target.name!r} has no cost model, so nothing says what is small",
+            fix="set `minimize: [weight-bytes]` or [bit-operations], or name another `target`",
+        )
+    for metric in (*minimize, *workplace.options.limits):
+        if metric not in (*known, *COMPUTED):
+            raise SearchError(
+                f"the cost model of {workplace.target.name!r} gives no {metric}",
+                fix=f"choose of {', '.join((*known, *COMPUTED))}",
+            )
+    return (Objective(ACCURACY, "higher"), *(Objective(each, "lower") for each in minimize))
+
+
+def _train(workplace: Workplace, joint: Joint, progress: Progress) -> None:
+    """Bring the super-network's weights to where training leaves them."""
+    options = workplace.options.training
+    if workplace.restore(joint) or options is None:
+        workplace.save(joint)
+        return
+    train, selection = (read_split(workplace.data, name) for name in ("train", "selection"))
+    checkpoint = workplace.folder / "training.pt"
+    seed = stage_seed(workplace.spec.seed, "search")
+    trainer = SuperTrainer(joint, joint.model, options, seed=seed, checkpoint=checkpoint)
+    trainer.run(train, selection, progress)
+    workplace.save(joint)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _task(
+    workplace: Workplace, joint: Joint, evaluator: Evaluator, objectives: tuple[Objective, ...]
+) -> Task:
+    options, seed = workplace.options, stage_seed(workplace.spec.seed, "search")
+    found = programs(joint, evaluator.evidence, workplace.quantization, seed=seed)
+    return Task(
+        joint.genes.space,
+        objectives,
+        tuple(_constraints(workplace, joint, evaluator)),
+        joint.counts,
+        (*corners(joint), *found),
+        options.evaluations,
+        seed,
+    )
+
+
+def _rule(options: SearchOptions, objectives: Sequence[Objective]) -> str:
+    """Which candidate is deployed."""
+    if options.choose is not None:
+        return options.choose
+    return KNEE if options.tolerance_points is None else f"best:{objectives[1].metric}"
+
+
+def _constraints(workplace: Workplace, joint: Joint, evaluator: Evaluator) -> Iterator[Constraint]:
+    options, description = workplace.options, workplace.target.describe()
+    limits: dict[str, float] = {str(name): limit for name, limit in options.limits.items()}
+    if description.flash_bytes is not None and "flash" in description.cost_metrics:
+        limits["flash"] = min(limits.get("flash", math.inf), description.flash_bytes)
+    yield from (Constraint(metric, "most", limit) for metric, limit in limits.items())
+    if options.tolerance_points is not None:
+        trained = accuracy(joint.model, evaluator.evidence.selection)
+        yield Constraint(ACCURACY, "least", trained - options.tolerance_points)
+
+
+def _infeasible(found: Found) -> InfeasibleSearchError:
+    missed = (
+        f"{metric} {value:,.6g} against {limit:,.6g}"
+        for metric, (value, limit) in found.nearest_miss.items()
+    )
+    return InfeasibleSearchError(
+        f"none of {len(found.trials)} candidates keeps all limits; the nearest miss has "
+        + ", ".join(missed),
+        fix="raise these limits to what the nearest miss has, or allow more `evaluations`",
+    )
+
+
+def _result(
+    workplace: Workplace,
+    joint: Joint,
+    task: Task,
+    found: Found,
+    evaluator: Evaluator,
+    progress: Progress,
+) -> SearchResult:
+    target = workplace.target
+    metrics = {name for trial in found.trials for name in trial.metrics}
+    again: dict[int, dict[str, float]] = {}
+    notes = list(found.notes)
+    for number in progress.track(_spread(found, workplace.options), "measuring the front"):
+        try:
+            again[number] = remeasured(evaluator, found.trials[number].choices, target)
+        except DoesNotFitError as error:
+            notes.append(f"candidate {number} of the front does not fit: {error.message}")
+    kinds = {True: Kind.SIMULATED, False: Kind.MEASURED}[evaluator.counted]
+    return SearchResult(
+        target=target.name,
+        sampler=workplace.options.sampler,
+        objectives=task.objectives,
+        constraints=task.constraints,
+        units={name: _UNITS[name] for name in sorted(metrics)},
+        kinds={
+            name: (Kind.MEASURED if name in (ACCURACY, *COMPUTED) else kinds).value
+            for name in sorted(metrics)
+        },
+        log10_size=task.space.log10_size,
+        remeasured=again,
+        frozen={layer: each.reason for each in joint.elastic.frozen for layer in each.layers},
+        **{**vars(found), "notes": tuple(notes)},
+    )
+
+
+def _spread(found: Found, options: SearchOptions) -> tuple[int, ...]:
+    """Members of the front to measure, the chosen one among them."""
+    assert found.chosen is not None
+    at = found.front.index(found.chosen)
+    return tuple(found.front[i] for i in spread_over(len(found.front), options.measure_front, at))
+
+
+def _configured(kind: type[T], given: Mapping[str, JsonValue]) -> T:
+    """A sampler or an executor with its options.
+
+    Raises:
+        SearchError: it has no such option, or not of that value.
+    """
+    try:
+        return adapter(kind).validate_python(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        known = ", ".join(field.name for field in fields(kind)) or "none"  # type: ignore[arg-type]
+        raise SearchError(
+            f"option `{where}` of {kind.name!r}: {first['msg']}",  # type: ignore[attr-defined]
+            fix=f"its options are: {known}",
+        ) from error

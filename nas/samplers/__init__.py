@@ -1,0 +1,1 @@
+"""Samplers: one file each, its stem is the name in a spec."""

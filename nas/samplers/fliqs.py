@@ -1,0 +1,156 @@
+"""FLIQS' controller: a policy of independent choices, learned from rewards.
+
+Source: Dotzel et al., "FLIQS: One-Shot Mixed-Precision Floating-Point and Integer Quantization
+Search", arXiv:2308.03290. There the weights are trained at the same time and the policy takes a
+hundred thousand steps; here they are those of a trained super-network and steps are evaluations,
+so that the policy learns faster and from standardized advantages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from edgesmith.nas.samplers._record import Record
+from edgesmith.nas.samplers.base import Asking, Log, Sampler
+from edgesmith.nas.space import Candidate, Floats, Space
+from edgesmith.nas.values import Proposal, Task
+
+Share = Annotated[float, Field(gt=0, le=1)]
+_FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # Adam's usual constants
+_FRUITLESS = 10
+"""Steps in a row without a new candidate, after which a policy has decided."""
+
+
+@dataclass(frozen=True)
+class Fliqs(Sampler):
+    """A policy for each target, one after the other; each ends by asking for its argmax.
+
+    The reward is the first objective's gain, less `beta` * |1 - cost/target|, where the cost is the
+    second objective. With one objective there is one policy and no cost.
+
+    Args:
+        targets: shares of the trained model's cost.
+        beta: weight of missing the target.
+        batch: samples per step.
+        rate: of Adam.
+        average: how much of the mean reward stays at each step.
+        entropy: its weight at the end; from 0 it rises by a half cosine.
+    """
+
+    name: ClassVar[str] = "fliqs"
+    targets: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.1, 0.25, 0.5)
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    batch: Annotated[int, Field(ge=1)] = 5
+    rate: Annotated[float, Field(gt=0)] = 0.2
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    entropy: Annotated[float, Field(ge=0)] = 0.5
+
+    def run(self, task: Task, log: Log) -> Asking:
+        record, generator = Record(task), np.random.default_rng([task.seed])
+        whole = task.space.canonical([0] * len(task.space.genes))
+        yield from record.ask([Proposal(whole, "trained model")])
+        targets = self.targets if len(task.objectives) > 1 else self.targets[:1]
+        for number, target in enumerate(targets):
+            share = record.left // (len(targets) - number)
+            yield from self._learned(record, target, share, generator)
+
+    def _learned(
+        self, record: Record, target: float, share: int, generator: np.random.Generator
+    ) -> Asking:
+        """Ask for what a policy samples, until it has decided or its evaluations are used up."""
+        space, start = record.task.space, record.left
+        policy = _Policy(space, self.rate)
+        mean = spread = None
+        fruitless = 0
+        while start - record.left < share - 1 and fruitless < _FRUITLESS:
+            room = share - 1 - (start - record.left)
+            samples = [policy.sample(generator) for _ in range(min(self.batch, room))]
+            fruitless = 0 if any(each not in record.asked for each in samples) else fruitless + 1
+            yield from record.ask(Proposal(each, f"policy for {target:g}") for each in samples)
+            rewards = self._rewards(record, samples, target)
+            mean = _moved(mean, float(rewards.mean()), self.average)
+            spread = _moved(spread, float(np.abs(rewards - mean).mean()), self.average)
+            done = (start - record.left) / share
+            weight = self.entropy * (1 - np.cos(np.pi * done)) / 2
+            policy.step(samples, (rewards - mean) / max(spread, _TINY), weight)
+        yield from record.ask([Proposal(policy.argmax(), f"argmax of policy for {target:g}")])
+
+    def _rewards(self, record: Record, samples: Sequence[Candidate], target: float) -> Floats:
+        """[samples]; failed ones have the least of all that were measured."""
+        known = {each: self._reward(record, each, target) for each in record.measured}
+        least = min(known.values(), default=0.0)
+        return np.array([known.get(each, least) for each in samples])
+
+    def _reward(self, record: Record, candidate: Candidate, target: float) -> float:
+        task, metrics = record.task, record.measured[candidate]
+        reward = -task.losses(metrics)[0] - self.beta * task.violation(metrics)
+        if len(task.objectives) == 1:
+            return reward
+        name = task.objectives[1].metric
+        goal = target * next(iter(record.measured.values()))[name]
+        return reward - self.beta * abs(1 - metrics[name] / goal)
+
+
+def _moved(mean: float | None, value: float, average: float) -> float:
+    """An exponential moving average that begins with its first value."""
+    return value if mean is None else average * mean + (1 - average) * value
+
+
+class _Policy:
+    """A logit per choice of every gene, all 0 at first, climbed by Adam (Kingma and Ba, 2015)."""
+
+    def __init__(self, space: Space, rate: float) -> None:
+        self._space = space
+        self._rate = rate
+        self._logits = np.zeros(sum(space.sizes))
+        self._momentum, self._energy = np.zeros_like(self._logits), np.zeros_like(self._logits)
+        self._steps = 0
+        self._starts = np.cumsum([0, *space.sizes[:-1]])
+
+    def sample(self, generator: np.random.Generator) -> Candidate:
+        """Each gene by its own probabilities."""
+        noise = generator.gumbel(size=len(self._logits))
+        return self._largest(self._logits + noise)
+
+    def argmax(self) -> Candidate:
+        """The most probable choice of every gene."""
+        return self._largest(self._logits)
+
+    def step(self, samples: Sequence[Candidate], advantages: Floats, entropy: float) -> None:
+        """Climb the mean of advantages [samples] times log-probability, less weighted entropy.
+
+        Inactive genes had no part in a sample, so that it tells nothing about them.
+        """
+        chances = self._chances()
+        taken = self._space.one_hot(samples)
+        active = np.repeat(np.add.reduceat(taken, self._starts, axis=1), self._space.sizes, axis=1)
+        climb = (advantages[:, None] * (taken - active * chances)).mean(axis=0)
+        surprise = -np.log(np.maximum(chances, _TINY))
+        of_gene = np.add.reduceat(chances * surprise, self._starts)
+        climb -= entropy * chances * (surprise - np.repeat(of_gene, self._space.sizes))
+        self._climb(climb)
+
+    def _climb(self, gradient: Floats) -> None:
+        self._steps += 1
+        self._momentum += (1 - _FIRST) * (gradient - self._momentum)
+        self._energy += (1 - _SECOND) * (gradient**2 - self._energy)
+        momentum = self._momentum / (1 - _FIRST**self._steps)
+        energy = self._energy / (1 - _SECOND**self._steps)
+        self._logits += self._rate * momentum / (np.sqrt(energy) + _TINY)
+
+    def _chances(self) -> Floats:
+        """Softmax in each gene."""
+        top = np.repeat(np.maximum.reduceat(self._logits, self._starts), self._space.sizes)
+        powers = np.exp(self._logits - top)
+        total: Floats = np.repeat(np.add.reduceat(powers, self._starts), self._space.sizes)
+        chances: Floats = powers / total
+        return chances
+
+    def _largest(self, values: Floats) -> Candidate:
+        genes = np.split(values, self._starts[1:])
+        return self._space.canonical([int(each.argmax()) for each in genes])

@@ -1,0 +1,1 @@
+"""Which sub-networks a step of super-network training looks at: one file each."""

@@ -1,0 +1,31 @@
+"""`delayed-shrinking`: large sub-networks first, smaller ones as training goes on.
+
+Choices beyond the first open one after the other; by half of the training all are open. Source:
+Annavajjala et al., "DepS: Delayed epsilon-Shrinking for Faster Once-For-All Training", ECCV 2024,
+and the progressive shrinking of Cai et al., "Once-for-All", ICLR 2020.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgesmith.nas.strategies.base import Draw, Strategy
+
+_ALL_OPEN = 0.5  # share of the training
+
+
+@dataclass(frozen=True)
+class DelayedShrinking(Strategy):
+    """Every choice that is open equally likely."""
+
+    name: ClassVar[str] = "delayed-shrinking"
+
+    def architecture(self, draw: Draw) -> dict[str, int]:
+        chosen = {}
+        for each in draw.elastic.dimensions:
+            last = len(each.choices) - 1
+            open_ = min(last, math.ceil(last * draw.done / _ALL_OPEN))
+            chosen[each.name] = each.choices[int(draw.generator.integers(open_ + 1))]
+        return draw.elastic.canonical(chosen)

@@ -1,0 +1,186 @@
+"""What a search asks and finds, as values that round-trip to JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgesmith.nas.space import Candidate, Choice, Space
+
+Metrics = Mapping[str, float]
+ACCURACY = "accuracy"
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric that is to become better."""
+
+    metric: str
+    better: Literal["lower", "higher"]
+
+    def loss(self, metrics: Metrics) -> float:
+        """The metric, signed so that less is better."""
+        return metrics[self.metric] if self.better == "lower" else -metrics[self.metric]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A limit that a deployed candidate has to keep."""
+
+    metric: str
+    bound: Literal["most", "least"]
+    limit: float
+
+    def excess(self, metrics: Metrics) -> float:
+        """How far beyond the limit, as a fraction of it; 0 within."""
+        beyond = metrics[self.metric] - self.limit
+        return max(beyond if self.bound == "most" else -beyond, 0.0) / max(abs(self.limit), 1e-12)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One evaluation: appended to the archive, never rewritten.
+
+    Args:
+        number: in the order of asking, from 0.
+        choices: gene -> choice, canonical.
+        origin: what proposed it: `seed: uniform int8`, `predicted front`, `exploration`, ...
+        metrics: of what was evaluated; empty where it failed.
+        error: why it failed; empty where it did not.
+        provenance: what the metrics rest on: samples, target, seed.
+    """
+
+    number: int
+    choices: dict[str, Choice]
+    origin: str
+    metrics: dict[str, float]
+    error: str = ""
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.error)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate that a sampler asks for, and why."""
+
+    candidate: Candidate
+    origin: str
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What a sampler works on.
+
+    Args:
+        objectives: at least one; those in `computed` are never predicted.
+        constraints: hard; candidates are ranked by feasibility first.
+        computed: metrics that need no evaluation (weight bytes, MACs, bit operations), exact.
+        seeds: candidates to begin with: largest, smallest, each uniform format, solutions of an
+            integer program.
+        evaluations: how many there may be.
+    """
+
+    space: Space
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    computed: Callable[[Candidate], Metrics]
+    seeds: tuple[Proposal, ...]
+    evaluations: int
+    seed: int
+
+    def losses(self, metrics: Metrics) -> tuple[float, ...]:
+        """All objectives, less is better."""
+        return tuple(each.loss(metrics) for each in self.objectives)
+
+    def violation(self, metrics: Metrics) -> float:
+        """Sum of relative excesses over the constraints whose metrics are known; 0 if feasible."""
+        return sum(each.excess(metrics) for each in self.constraints if each.metric in metrics)
+
+
+@dataclass(frozen=True)
+class PredictorQuality:
+    """How well an objective was predicted, after so many evaluations.
+
+    Args:
+        predictor: the one that cross-validation chose.
+        tau: Kendall's rank correlation in cross-validation, of each predictor and, under
+            `proxy`, of multiply-accumulates times bits.
+    """
+
+    metric: str
+    evaluations: int
+    predictor: str
+    tau: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What follows from the trials of a search, whatever was searched.
+
+    Args:
+        front: numbers of the trials that no feasible other dominates, by the first objective.
+        chosen: number of the trial that is deployed; None where nothing is feasible.
+        marks: label -> number: the trained model and each uniform format, where evaluated.
+        hypervolume: after each evaluation, of the box between `ideal` and `nadir`.
+        nearest_miss: where nothing is feasible, metric -> (found, limit) of the least violation.
+        corrupted: lines of the archive that could not be read.
+    """
+
+    trials: tuple[Trial, ...]
+    front: tuple[int, ...]
+    chosen: int | None
+    marks: dict[str, int]
+    hypervolume: tuple[float, ...]
+    ideal: tuple[float, ...]
+    nadir: tuple[float, ...]
+    predictors: tuple[PredictorQuality, ...]
+    nearest_miss: dict[str, tuple[float, float]]
+    notes: tuple[str, ...]
+    corrupted: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult(Found):
+    """What a joint search found.
+
+    Args:
+        units, kinds: of every metric.
+        remeasured: number of a trial of the front -> metrics of its own artifact.
+        frozen: layer -> why nothing in it can vary.
+    """
+
+    target: str
+    sampler: str
+    objectives: tuple[Objective, ...]
+    constraints: tuple[Constraint, ...]
+    units: dict[str, str]
+    kinds: dict[str, str]
+    log10_size: float
+    remeasured: dict[int, dict[str, float]]
+    frozen: dict[str, str]
+
+    def summary(self) -> list[str]:
+        """What a log and a report say."""
+        assert self.chosen is not None
+        failed = sum(trial.failed for trial in self.trials)
+        chosen = self.trials[self.chosen]
+        told = [
+            f"searched {len(self.trials)} of 10^{self.log10_size:.0f} candidates with"
+            f" {self.sampler} for {self.target}{f', {failed} of them failed' if failed else ''};"
+            f" {len(self.front)} are on the front",
+            f"chosen: candidate {chosen.number} ({chosen.origin}), {self._said(chosen.metrics)}",
+        ]
+        if "uniform int8" in self.marks:
+            whole = self.trials[self.marks["uniform int8"]]
+            told.append(f"the trained model in uniform int8: {self._said(whole.metrics)}")
+        return [*told, *self.notes]
+
+    def _said(self, metrics: Metrics) -> str:
+        return ", ".join(
+            f"{each.metric} {metrics[each.metric]:,.6g} {self.units[each.metric]}"
+            for each in self.objectives
+        )

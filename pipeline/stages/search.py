@@ -1,0 +1,95 @@
+"""`search`: sub-networks of the trained model and number formats of every group, chosen jointly.
+
+Runs only where a spec names it; pruning and quantizing then take its model, and quantizing its
+formats. Its parameters are `SearchOptions`. Output: `plan.json` and `weights.safetensors` (the
+chosen sub-network), `rules.json` (its formats), `search.json` (`SearchResult`) and `trials.jsonl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from edgesmith.nas.options import SearchOptions
+from edgesmith.pipeline.stage import Refusal, Stage, StageContext, counts_for, lacking_metric
+
+if TYPE_CHECKING:
+    from edgesmith.pipeline.spec import Spec
+    from edgesmith.targets.base import TargetDescription
+
+_OF_SHAPES = ("weight-bytes", "macs", "bit-operations")
+
+
+@dataclass(frozen=True)
+class Search(SearchOptions, Stage):
+    """A joint search over sub-networks and number formats by the target's measured cost."""
+
+    name: ClassVar[str] = "search"
+
+    def requires(self, spec: Spec) -> tuple[str, ...]:
+        return ("load", "data")
+
+    def refusals(self, description: TargetDescription, *, first: bool) -> Iterator[Refusal]:
+        if not counts_for(description, self.target, first=first):
+            return
+        named: list[tuple[tuple[str | int, ...], str]] = [
+            *((("minimize", at), metric) for at, metric in enumerate(self.minimize or ())),
+            *((("limits", metric), metric) for metric in self.limits),
+        ]
+        for path, metric in named:
+            if metric not in _OF_SHAPES:
+                yield from lacking_metric(description, metric, path)
+        if self.minimize is None and not description.cost_metrics:
+            yield Refusal(
+                ("minimize",),
+                f"target {description.name!r} has no cost model, so nothing says what is small",
+                "set `minimize: [weight-bytes]`, or name another `target`",
+            )
+
+    def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:
+        from edgesmith.pipeline.spec import canonical_json
+        from edgesmith.pipeline.target_facts import get_target, tool_parts
+        from edgesmith.pipeline.versions import installed
+
+        chosen = self.target or spec.targets[0]
+        facts = {
+            f"facts of {name}": canonical_json(get_target(name).describe().facts())
+            for name in sorted({chosen, *spec.targets})
+        }
+        quantization = canonical_json(spec.parameters("quantize"))
+        versions = installed("torch", "torch-pruning", "brevitas", "numpy", "pymoo", "scikit-learn")
+        parts = {"searched for": chosen, "quantization": quantization}
+        return {**parts, **facts, **tool_parts(chosen), **versions}
+
+    def run(self, context: StageContext) -> None:
+        import shutil
+
+        from edgesmith.nas.run import ARCHIVE, search_jointly
+        from edgesmith.nas.stored import save_chosen
+        from edgesmith.nas.workplace import Workplace
+        from edgesmith.pipeline.errors import SearchError
+        from edgesmith.pipeline.stages.quantize import formats_left_open
+        from edgesmith.pipeline.unfinished import unfinished_folder
+
+        spec = context.spec
+        if spec.model.kind == "file":
+            raise SearchError(
+                "a model file has no sub-networks: its weights are integers already",
+                fix="give the torch model, or remove the stage `search`",
+            )
+        unfinished = unfinished_folder(self, context)
+        workplace = Workplace(
+            spec,
+            self,
+            formats_left_open(spec, self.name),
+            context.inputs["load"],
+            context.inputs["data"],
+            unfinished,
+        )
+        chosen = search_jointly(workplace, context.progress)
+        save_chosen(chosen, context.folder)
+        shutil.copyfile(unfinished / ARCHIVE, context.folder / ARCHIVE)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for line in chosen.result.summary():
+            context.log.info("%s", line)

@@ -1,0 +1,266 @@
+"""The front of a search: accuracy over the first cost, every candidate, what to compare with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import plotly.graph_objects as go
+
+from edgesmith.nas.values import ACCURACY, SearchResult, Trial
+from edgesmith.pipeline.values import Kind
+from edgesmith.reports.label_places import label_places
+from edgesmith.reports.plotstyle import (
+    BASELINE,
+    DEPLOYED,
+    INK,
+    KIND_SYMBOLS,
+    LESS,
+    MUTED,
+    TONES,
+    Figure,
+    axis,
+    finish,
+    literal,
+    logarithmic,
+)
+from edgesmith.reports.search_metrics import (
+    amount,
+    cost_of,
+    differences,
+    limit_of,
+    metrics_of,
+    name_of,
+    titled,
+)
+from edgesmith.reports.text import visible
+
+_DECADE = 10
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """Accuracy over one cost, and everything that is drawn there."""
+
+    figure: go.Figure
+    found: SearchResult
+    cost: str
+
+    def add(self, trials: Sequence[Trial], **how: object) -> None:
+        """Evaluated candidates as they were judged in the search."""
+        self.figure.add_scatter(
+            x=[each.metrics[self.cost] for each in trials],
+            y=[each.metrics[ACCURACY] for each in trials],
+            customdata=[_said(self.found, each) for each in trials],
+            hovertemplate="%{customdata}<extra></extra>",
+            **how,
+        )
+
+    def of(self, numbers: Sequence[int]) -> list[Trial]:
+        """The trials of these numbers that have a place here."""
+        return [
+            self.found.trials[number]
+            for number in numbers
+            if {ACCURACY, self.cost} <= self.found.trials[number].metrics.keys()
+        ]
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """All that have a place here."""
+        return self.of(range(len(self.found.trials)))
+
+    @cached_property
+    def costs(self) -> list[float]:
+        return [each.metrics[self.cost] for each in self.trials]
+
+    @cached_property
+    def accuracies(self) -> list[float]:
+        return [each.metrics[ACCURACY] for each in self.trials]
+
+    @cached_property
+    def logarithmic(self) -> bool:
+        """Whether costs span more than a decade."""
+        return min(self.costs) > 0 and max(self.costs) > _DECADE * min(self.costs)
+
+    def shares(self, trials: Sequence[Trial]) -> list[tuple[float, float]]:
+        """Where trials lie between the outermost ones, each way in 0..1."""
+        scale = math.log if self.logarithmic else float
+        return [
+            (
+                _share([scale(cost) for cost in self.costs], scale(each.metrics[self.cost])),
+                _share(self.accuracies, each.metrics[ACCURACY]),
+            )
+            for each in trials
+        ]
+
+    @property
+    def symbol(self) -> str:
+        return KIND_SYMBOLS[Kind(self.found.kinds[self.cost])]
+
+
+def _share(values: Sequence[float], value: float) -> float:
+    low, high = min(values), max(values)
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+def pareto_figure(found: SearchResult) -> Figure | None:
+    """Accuracy over the first cost; None where nothing was to be small, or nothing evaluated."""
+    cost = cost_of(found)
+    plane = _Plane(go.Figure(), found, cost or "")
+    if cost is None or not plane.trials:
+        return None
+    _add_trials(plane)
+    _add_front(plane)
+    _add_marks(plane)
+    _add_remeasured(plane)
+    _add_chosen(plane)
+    _add_limits(plane)
+    short = {"tickformat": "~s"} if max(plane.costs) >= 1000 else {}
+    plane.figure.update_xaxes(
+        **axis(literal(f"{titled(found, cost)} ({found.kinds[cost]})")),
+        **(logarithmic(plane.costs) if plane.logarithmic else short),
+    )
+    plane.figure.update_yaxes(
+        **axis(f"accuracy on the selection split, %<br>({found.kinds[ACCURACY]})")
+    )
+    return finish(plane.figure, height=480)
+
+
+def _add_trials(plane: _Plane) -> None:
+    """Every candidate, in the colour of when it was evaluated."""
+    plane.add(
+        plane.trials,
+        mode="markers",
+        name=f"evaluated ({plane.found.kinds[plane.cost]})",
+        marker={
+            "color": [each.number for each in plane.trials],
+            "colorscale": [[0, TONES["runtime"]], [1, MUTED]],
+            "size": 6,
+            "symbol": plane.symbol,
+        },
+    )
+
+
+def _add_front(plane: _Plane) -> None:
+    """A line where the front is one: between two objectives; among more they stay points."""
+    plane.add(
+        plane.of(plane.found.front),
+        mode="lines+markers" if len(plane.found.objectives) == 2 else "markers",
+        name="front",
+        line={"color": DEPLOYED, "width": 1.6},
+        marker={"color": DEPLOYED, "size": 10, "symbol": plane.symbol},
+    )
+
+
+def _add_marks(plane: _Plane) -> None:
+    """The trained model in uniform formats, the smallest candidates, and whatever else is named."""
+    labels = [name for name, number in plane.found.marks.items() if plane.of([number])]
+    marked = plane.of([plane.found.marks[name] for name in labels])
+    front = plane.of(plane.found.front)
+    places = label_places(plane.shares(marked), labels, plane.shares(front))
+    plane.add(
+        marked,
+        mode="markers+text",
+        name="to compare with",
+        text=[literal(name) if at else "" for name, at in zip(labels, places, strict=True)],
+        textposition=[at or "bottom center" for at in places],
+        textfont={"size": 11, "color": MUTED},
+        marker={"color": BASELINE, "size": 10, "symbol": "square-open", "line": {"width": 2}},
+        cliponaxis=False,
+    )
+
+
+def _add_remeasured(plane: _Plane) -> None:
+    """Crosses where built members lie, each tied to where the cost model put it."""
+    moved = [
+        (plane.found.trials[number], before, after)
+        for number, metric, before, after in differences(plane.found)
+        if metric == plane.cost
+    ]
+    if not moved:
+        return
+    ends = [(before, after, None) for _, before, after in moved]
+    heights = [(each.metrics[ACCURACY],) * 2 + (None,) for each, _, _ in moved]
+    plane.figure.add_scatter(
+        x=[x for pair in ends for x in pair],
+        y=[y for pair in heights for y in pair],
+        mode="lines",
+        line={"color": INK, "width": 1},
+        legendgroup="again",
+        showlegend=False,
+        hoverinfo="skip",
+    )
+    plane.figure.add_scatter(
+        x=[after for _, _, after in moved],
+        y=[each.metrics[ACCURACY] for each, _, _ in moved],
+        mode="markers",
+        name="built and measured again",
+        marker={"color": INK, "size": 9, "symbol": "x-thin", "line": {"color": INK, "width": 1.6}},
+        customdata=[
+            f"<b>candidate {each.number}</b>, built and measured again<br>"
+            f"{literal(name_of(plane.cost))} {_full(plane.found, plane.cost, after)}"
+            f"<br>{_full(plane.found, plane.cost, before)} by the cost model"
+            for each, before, after in moved
+        ],
+        hovertemplate="%{customdata}<extra></extra>",
+        legendgroup="again",
+    )
+
+
+def _add_chosen(plane: _Plane) -> None:
+    chosen = plane.found.chosen
+    if chosen is None:
+        return
+    plane.add(
+        plane.of([chosen]),
+        mode="markers",
+        name="chosen",
+        marker={
+            "color": LESS,
+            "size": 19,
+            "symbol": "circle-open",
+            "line": {"color": LESS, "width": 2.5},
+        },
+    )
+
+
+def _add_limits(plane: _Plane) -> None:
+    """Dashed lines at limits of what the axes show, as far as candidates come near them."""
+    figure, line = plane.figure, {"color": MUTED, "width": 1.2, "dash": "dash"}
+    for each in plane.found.constraints:
+        label = {
+            "text": literal(limit_of(plane.found, each)),
+            "font": {"size": 11, "color": MUTED},
+            "showarrow": False,
+        }
+        if each.metric == ACCURACY and each.limit >= min(plane.accuracies):
+            figure.add_hline(each.limit, line=line)
+            across = {"x": 0, "xref": "x domain", "xanchor": "left"}
+            figure.add_annotation(**label, **across, y=each.limit, yanchor="bottom")
+        if each.metric == plane.cost and each.limit <= max(plane.costs) * 1.3:
+            figure.add_vline(each.limit, line=line)
+            # Plotly places shapes by value, annotations on logarithmic axes by exponent.
+            at = math.log10(each.limit) if plane.logarithmic else each.limit
+            figure.add_annotation(**label, x=at, xanchor="right", y=0, yref="y domain")
+
+
+def _said(found: SearchResult, trial: Trial) -> str:
+    """The hover text: number, origin, metrics, and limits that it breaks."""
+    broken = [
+        f"<b>breaks: {literal(limit_of(found, each))}</b>"
+        for each in found.constraints
+        if each.metric in trial.metrics and each.excess(trial.metrics) > 0
+    ]
+    metrics = [
+        f"{literal(name_of(name))} {_full(found, name, trial.metrics[name])}"
+        for name in metrics_of(found)
+        if name in trial.metrics
+    ]
+    head = [f"<b>candidate {trial.number}</b>", literal(visible(trial.origin))]
+    return "<br>".join([*head, *metrics, *broken])
+
+
+def _full(found: SearchResult, metric: str, value: float) -> str:
+    return f"{literal(amount(found, metric, value))} ({found.kinds[metric]})"

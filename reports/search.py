@@ -1,0 +1,312 @@
+"""View model of a search: what was evaluated, what was chosen, how far figures can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from edgesmith.nas.values import ACCURACY, PredictorQuality, SearchResult, Trial
+from edgesmith.reports.numbers import Named, Number
+from edgesmith.reports.search_choices import ChoicesView, choices_view
+from edgesmith.reports.search_metrics import (
+    amount,
+    cost_of,
+    differences,
+    limit_of,
+    metrics_of,
+    name_of,
+    title_of,
+    titled,
+)
+from edgesmith.reports.tables import NOTHING, Cell
+from edgesmith.reports.text import count, exact, significant, visible
+
+BASELINE = "uniform int8"
+"""Mark of the trained model that the chosen candidate is compared with."""
+PROXY = "proxy"
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+_COMPARED = {"bytes": ("smaller", "larger"), "ms": ("faster", "slower")}
+_COUNTED = ("fewer", "more")
+
+
+@dataclass(frozen=True)
+class TrialLine:
+    """One evaluation; of a failed one `error` says why."""
+
+    number: int
+    origin: str
+    error: str
+    on_front: bool
+    chosen: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class MemberFigure:
+    """One figure of a re-measured member: as the cost model has it, as measured, the difference."""
+
+    member: int
+    metric: str
+    kind: str
+    chosen: bool
+    cells: tuple[Cell, Cell, Cell]
+
+
+@dataclass(frozen=True)
+class PredictorLine:
+    """How well a metric was predicted at last, by each predictor."""
+
+    metric: str
+    evaluations: str
+    predictor: str
+    taus: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The chosen candidate against the trained model in `BASELINE`.
+
+    Args:
+        ratio, said: how many times less of the first cost, and of what.
+        accuracy: the change with it, without which the ratio tells nothing.
+    """
+
+    ratio: Number
+    said: str
+    accuracy: Number | None
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """What a report says about a search.
+
+    Args:
+        gain: None where the trained model was not evaluated.
+        volume: the hypervolume at last, and of what.
+        columns: title and kind of every metric in `rows`.
+        predictors: names over the columns of `quality`.
+        farthest: the largest difference of a re-measured figure, in words.
+        frozen: layers, and why they were left alone.
+    """
+
+    lead: str
+    gain: Gain | None
+    cards: tuple[Named, ...]
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[TrialLine, ...]
+    volume: str
+    predictors: tuple[str, ...]
+    quality: tuple[PredictorLine, ...]
+    remeasured: tuple[MemberFigure, ...]
+    farthest: str
+    choices: ChoicesView
+    frozen: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def search_view(found: SearchResult) -> SearchView:
+    """The view model of a search that chose a candidate."""
+    assert found.chosen is not None
+    chosen = found.trials[found.chosen]
+    shown = metrics_of(found)
+    predictors = predictors_of(found)
+    return SearchView(
+        lead=_lead(found, chosen),
+        gain=_gain(found, chosen),
+        cards=tuple(_cards(found, chosen)),
+        columns=tuple((titled(found, name), found.kinds[name]) for name in shown),
+        rows=tuple(_line(found, trial, shown) for trial in found.trials),
+        volume=_volume(found),
+        predictors=tuple(visible(name) for name in predictors),
+        quality=tuple(_quality(each, predictors) for each in _latest(found)),
+        remeasured=tuple(_remeasured(found)),
+        farthest=_farthest(found),
+        choices=choices_view(found),
+        frozen=_frozen(found.frozen),
+        notes=tuple(visible(note) for note in found.notes),
+    )
+
+
+def predictors_of(found: SearchResult) -> list[str]:
+    """Names of all predictors, what they are compared with last."""
+    names = dict.fromkeys(name for each in found.predictors for name in each.tau)
+    return sorted(names, key=lambda name: name == PROXY)
+
+
+def _lead(found: SearchResult, chosen: Trial) -> str:
+    failed = sum(trial.failed for trial in found.trials)
+    wanted = " and in ".join(name_of(each.metric) for each in found.objectives)
+    samples = visible(chosen.provenance.get("samples", ""))
+    limits = ", ".join(limit_of(found, each) for each in found.constraints)
+    said = (
+        f"{count(len(found.trials))} of {_power(found.log10_size)} candidates evaluated with"
+        f" {visible(found.sampler)} for {visible(found.target)},"
+        f" {f'{count(failed)} of them failed' if failed else 'none failed'}."
+        f" {count(len(found.front))} are on the front: none is better in {wanted} at once."
+        f" Chosen: candidate {chosen.number} ({visible(chosen.origin)}). Accuracy is of the"
+        f" selection split{f', n = {samples}' if samples else ''}."
+    )
+    said += f" Limits: {limits}." if limits else ""
+    if not found.corrupted:
+        return said
+    lines = "line" if found.corrupted == 1 else "lines"
+    return f"{said} {count(found.corrupted)} damaged {lines} of the archive had to be skipped."
+
+
+def _power(log10: float) -> str:
+    return "10" + f"{log10:.0f}".translate(_SUPERSCRIPTS)
+
+
+def _figure(found: SearchResult, metric: str, value: float) -> Number:
+    exactly = exact(value, visible(found.units[metric]))
+    return Number(amount(found, metric, value), found.kinds[metric], exactly)
+
+
+def _trained(found: SearchResult) -> Mapping[str, float]:
+    """Metrics of the trained model in the format that the choice is compared with."""
+    mark = found.marks.get(BASELINE)
+    return {} if mark is None else found.trials[mark].metrics
+
+
+def _gain(found: SearchResult, chosen: Trial) -> Gain | None:
+    cost, before, after = cost_of(found), _trained(found), chosen.metrics
+    if cost is None or not before.get(cost) or not after.get(cost):
+        return None
+    ratio, word = _times(found, cost, before[cost], after[cost])
+    accuracy = None
+    if ACCURACY in before and ACCURACY in after:
+        change = after[ACCURACY] - before[ACCURACY]
+        accuracy = Number(_points(change), found.kinds[ACCURACY], repr(change))
+    return Gain(
+        Number(f"{significant(ratio)}×", found.kinds[cost], repr(ratio)),
+        f"{word} {name_of(cost)}" if word in _COUNTED else f"{word} in {name_of(cost)}",
+        accuracy,
+    )
+
+
+def _points(change: float) -> str:
+    sign = "+" if change > 0 else "−" if change < 0 else "±"
+    return f"{sign}{abs(change):.2f} points"
+
+
+def _times(found: SearchResult, metric: str, before: float, after: float) -> tuple[float, str]:
+    """How many times less or more, and the word for it."""
+    less, more = _COMPARED.get(found.units[metric], _COUNTED)
+    return (before / after, less) if before >= after else (after / before, more)
+
+
+def _cards(found: SearchResult, chosen: Trial) -> Iterator[Named]:
+    """The choice, metric by metric, against the trained model."""
+    before = _trained(found)
+    for name in metrics_of(found):
+        if name in chosen.metrics:
+            value = chosen.metrics[name]
+            compared = _against(found, name, before[name], value) if name in before else ""
+            number = _figure(found, name, value)
+            if name == ACCURACY and "samples" in chosen.provenance:
+                number = replace(number, samples=f"n = {visible(chosen.provenance['samples'])}")
+            yield Named(title_of(name), number, compared, lead=name == ACCURACY)
+
+
+def _against(found: SearchResult, metric: str, before: float, after: float) -> str:
+    if before == after:
+        return f"same as {BASELINE}"
+    if found.units[metric] == "%":
+        return f"{_points(after - before)} against {BASELINE}"
+    if before <= 0 or after <= 0:
+        return ""
+    ratio, word = _times(found, metric, before, after)
+    return f"{significant(ratio)}× {word} than {BASELINE}"
+
+
+def _volume(found: SearchResult) -> str:
+    """`The front dominates 0.84 of the box of accuracy (measured) and time (estimated)`."""
+    if not found.hypervolume:
+        return ""
+    of = " and ".join(f"{name_of(e.metric)} ({found.kinds[e.metric]})" for e in found.objectives)
+    return f"The front dominates {significant(found.hypervolume[-1])} of the box of {of}"
+
+
+def _line(found: SearchResult, trial: Trial, shown: list[str]) -> TrialLine:
+    volume = found.hypervolume[trial.number] if trial.number < len(found.hypervolume) else None
+    return TrialLine(
+        number=trial.number,
+        origin=visible(trial.origin),
+        error=visible(trial.error),
+        on_front=trial.number in found.front,
+        chosen=trial.number == found.chosen,
+        cells=(
+            *(_cell(trial.metrics.get(name)) for name in shown),
+            Cell(NOTHING) if volume is None else Cell(f"{volume:.4f}", repr(volume)),
+        ),
+    )
+
+
+def _cell(value: float | None) -> Cell:
+    if value is None:
+        return Cell(NOTHING)
+    return Cell(f"{value:,.0f}" if value >= 1000 else significant(value, 4), repr(value))
+
+
+def _latest(found: SearchResult) -> Iterator[PredictorQuality]:
+    """Of every metric the last quality."""
+    yield from {each.metric: each for each in found.predictors}.values()
+
+
+def _quality(found: PredictorQuality, predictors: list[str]) -> PredictorLine:
+    return PredictorLine(
+        title_of(found.metric),
+        count(found.evaluations),
+        visible(found.predictor),
+        tuple(
+            Cell(f"{found.tau[name]:.2f}".replace("-", "−"), repr(found.tau[name]))
+            if name in found.tau
+            else Cell(NOTHING)
+            for name in predictors
+        ),
+    )
+
+
+def _remeasured(found: SearchResult) -> Iterator[MemberFigure]:
+    for number, metric, before, after in differences(found):
+        yield MemberFigure(
+            number,
+            titled(found, metric),
+            found.kinds[metric],
+            number == found.chosen,
+            (_cell(before), _cell(after), _percent(before, after)),
+        )
+
+
+def _percent(before: float, after: float) -> Cell:
+    if before == after:
+        return Cell("0", "0")
+    if before == 0:
+        return Cell(NOTHING)
+    change = 100 * (after - before) / before
+    return Cell(f"{'+' if change > 0 else '−'}{significant(abs(change))}", repr(change))
+
+
+def _farthest(found: SearchResult) -> str:
+    changes = [
+        (abs(after - before) / before, metric, number)
+        for number, metric, before, after in differences(found)
+        if before > 0
+    ]
+    if not changes:
+        return ""
+    change, metric, number = max(changes)
+    if change == 0:
+        return "No figure differs."
+    return (
+        f"The largest difference is {significant(100 * change)} %,"
+        f" in {name_of(metric)} of candidate {number}."
+    )
+
+
+def _frozen(found: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Layers that share a reason, under it."""
+    by_reason: dict[str, list[str]] = {}
+    for layer, reason in found.items():
+        by_reason.setdefault(reason, []).append(layer)
+    return tuple((visible(", ".join(of)), visible(reason)) for reason, of in by_reason.items())

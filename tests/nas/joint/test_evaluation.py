@@ -1,0 +1,116 @@
+"""What a candidate is scored by is what ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgesmith.nas.evaluation import Evaluator, Evidence
+from edgesmith.nas.remeasure import remeasured
+from edgesmith.nas.space import Choice
+from edgesmith.nas.statistics import recalibrated
+from edgesmith.pipeline.evaluation import predictions
+from edgesmith.pipeline.target_facts import get_target
+from edgesmith.prune.surgery import apply_plan
+from edgesmith.quantize.options import PTQOptions
+from edgesmith.quantize.ptq import quantize
+from edgesmith.targets.cost import cost_model
+from tests.nas.joint.worlds import classifier
+from tests.prune.nets import blobs
+
+TRAIN, CALIBRATION, SELECTION = blobs(192, 0), blobs(64, 1), blobs(96, 2)
+EVIDENCE = Evidence(TRAIN.inputs, CALIBRATION.inputs, SELECTION)
+
+
+def evaluator(costs: Path | None = None, target: str = "cpu-litert") -> Evaluator:
+    _, found = classifier()
+    chosen = get_target(target)
+    table = None if costs is None else cost_model(chosen, costs)
+    return Evaluator(found, EVIDENCE, PTQOptions(), chosen, table, seed=7)
+
+
+def test_the_integers_that_are_scored_are_those_that_ship() -> None:
+    """The quantize stage gets the plan, the weights and the rules, and makes them again."""
+    scoring = evaluator()
+    found = scoring._joint
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        choices = found.genes.space.choices(found.genes.space.drawn(rng))
+        metrics = scoring(choices)
+        plan = found.elastic.plan(found.genes.architecture(choices))
+        shipped = apply_plan(found.model, plan)
+        shipped.load_state_dict(scoring.module(choices).state_dict())
+        options = PTQOptions(overrides=found.genes.overrides(choices))
+        made = quantize(shipped.eval(), CALIBRATION.inputs, options, seed=7)
+        scored = scoring.quantized(choices).searched().tensors
+        assert len(made.searched().tensors) == len(scored)
+        assert all(
+            one.same_as(other) for one, other in zip(made.searched().tensors, scored, strict=True)
+        )
+        right = predictions(made.predict(SELECTION.inputs)) == SELECTION.labels
+        assert metrics["accuracy"] == 100.0 * float(right.mean())
+
+
+def test_scores_are_the_same_each_time() -> None:
+    scoring = evaluator()
+    choices = scoring._joint.genes.uniform("int4", "int8")
+    assert scoring(choices) == scoring(choices) == evaluator()(choices)
+
+
+def test_threads_are_as_they_were() -> None:
+    torch.set_num_threads(2)
+    scoring = evaluator()
+    scoring(scoring._joint.genes.uniform("int8", "int8"))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+
+
+def test_costs_are_the_targets_own_and_prepared_together(tmp_path: Path) -> None:
+    scoring = evaluator(tmp_path)
+    genes = scoring._joint.genes
+    smallest: dict[str, Choice] = {**scoring._joint.elastic.smallest()}
+    batch = [genes.uniform("int8", "int8"), smallest]
+    scoring.prepare(batch)
+    files = sorted(tmp_path.rglob("batches/*.json"))
+    whole, small = (scoring(choices) for choices in batch)
+    assert sorted(tmp_path.rglob("batches/*.json")) == files, "nothing is left to measure"
+    assert whole["time"] > 0
+    assert small["flash"] < whole["flash"]
+    assert small["weight-bytes"] < whole["weight-bytes"]
+    assert not scoring.counted
+
+
+@pytest.mark.parametrize("target", ["cpu-litert", "cortex-m4"])
+def test_a_front_member_is_measured_as_it_ships(target: str, tmp_path: Path) -> None:
+    chosen = get_target(target)
+    for tool in chosen.tools():
+        if tool.find() is None:
+            pytest.skip(f"{target} needs {tool.name}: {tool.install}")
+    scoring = evaluator(tmp_path, target)
+    choices = scoring._joint.genes.uniform("int4", "int8")
+    predicted, found = scoring(choices), remeasured(scoring, choices, chosen)
+    assert found["flash"] == pytest.approx(predicted["flash"], rel=0.02)
+    if target == "cortex-m4":
+        assert found["instructions"] == pytest.approx(predicted["instructions"], rel=0.02)
+        assert found["arena"] <= predicted["arena"]
+    else:
+        assert found["time"] > 0
+
+
+def test_statistics_are_measured_anew() -> None:
+    scoring = evaluator()
+    x = torch.from_numpy(TRAIN.inputs)
+    module = recalibrated(scoring._joint.network.extract(scoring._joint.elastic.smallest()), x)
+    assert not module.training
+    norms = [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    seen: dict[int, torch.Tensor] = {}
+    for norm in norms[:1]:
+        norm.register_forward_pre_hook(lambda _, inputs: seen.update({0: inputs[0]}))
+    with torch.no_grad():
+        module(x)
+    mean = norms[0].running_mean
+    assert mean is not None
+    torch.testing.assert_close(mean, seen[0].mean((0, 2, 3)), rtol=1e-3, atol=1e-4)

@@ -1,0 +1,141 @@
+"""The stage `search` through the command line: from a trained model to a deployed candidate."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgesmith.nas.stored import load_result
+from edgesmith.pipeline.jsonvalue import from_json
+from edgesmith.pipeline.results import DeploymentResult
+from edgesmith.pipeline.target_facts import get_target
+from tests.pipeline.test_end_to_end import edgesmith
+from tests.prune.test_stage import PRUNED, outputs, project
+
+SEARCH = """
+  - stage: search
+    target: TARGET
+    evaluations: 16
+    tolerance_points: 20
+    minimize: [METRIC]
+    formats: {weights: [int8, int4]}
+    elasticity: {widths: 3}
+    training: {epochs: 2, batch_size: 32, learning_rate: 0.003, drawn: 1}
+"""
+
+
+def searching(
+    folder: Path, target: str, metric: str, changes: tuple[tuple[str, str], ...] = ()
+) -> Path:
+    """A project whose spec searches where that of pruning prunes."""
+    folder.mkdir(exist_ok=True)
+    project(folder, target)
+    head, _, rest = PRUNED.partition("  - stage: prune")
+    measure = rest[rest.index("  - {stage: measure") :]
+    text = (head.rstrip() + SEARCH + measure).replace("TARGET", target).replace("METRIC", metric)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "spec.yaml").write_text(text)
+    return folder
+
+
+def needs(target: str) -> None:
+    for tool in get_target(target).tools():
+        if tool.find() is None:
+            pytest.skip(f"{target} needs {tool.name}: {tool.install}")
+
+
+@pytest.mark.parametrize(
+    ("target", "metric"),
+    [("cpu-litert", "time"), ("c-host", "weight-bytes"), ("cortex-m4", "instructions")],
+)
+def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_path: Path) -> None:
+    needs(target)
+    folder = searching(tmp_path, target, metric)
+    done = edgesmith(folder, "run", "spec.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = from_json(DeploymentResult, (folder / f"runs/bars/{target}/result.json").read_bytes())
+    forms = [row.form for row in found.accuracy]
+    assert forms[:3] == ["float", "sub-network", "fake-quantized"]
+    assert found.parity is not None
+    assert found.parity.different == 0
+    result = load_result(outputs(folder, "search"))
+    assert len(result.trials) == 16
+    assert len({tuple(trial.choices.items()) for trial in result.trials}) == 16
+    assert result.chosen in result.front
+    assert result.chosen in result.remeasured
+    chosen, whole = (
+        result.trials[n].metrics for n in (result.chosen, result.marks["uniform int8"])
+    )
+    assert chosen[metric] <= whole[metric]
+    assert f"searched 16 of 10^{result.log10_size:.0f} candidates" in "\n".join(found.notes)
+    assert not any((folder / ".edgesmith/unfinished").glob("*"))
+
+
+def test_a_search_that_is_killed_again_and_again_finds_the_same(tmp_path: Path) -> None:
+    """Every start is killed at another moment; what is done is not done again."""
+    once = searching(tmp_path / "once", "c-host", "weight-bytes")
+    assert edgesmith(once, "run", "spec.yaml").returncode == 0
+    often = searching(tmp_path / "often", "c-host", "weight-bytes")
+    command = [sys.executable, "-m", "edgesmith", "run", "spec.yaml"]
+    for seconds in (4.0, 5.5, 7.0, 8.0):
+        process = subprocess.Popen(
+            command,
+            cwd=often,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert edgesmith(often, "run", "spec.yaml").returncode == 0
+    first, second = (load_result(outputs(folder, "search")) for folder in (once, often))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        (
+            (("tolerance_points: 20", "tolerance_points: 20\n    limits: {weight-bytes: 3}"),),
+            "ES365",
+            "the nearest miss has weight-bytes",
+        ),
+        ((("training:", "sampler: linsa\n    training:"),), "did you mean 'linas'", "sampler"),
+        (
+            (("training:", "sampler_options: {frist: 3}\n    training:"),),
+            "its options are",
+            "frist",
+        ),
+        ((("{widths: 3}", "{exclude: ['*']}"),), "ES361", "nothing"),
+    ],
+)
+def test_what_cannot_be_searched_is_said(
+    changes: tuple[tuple[str, str], ...], code: str, says: str, tmp_path: Path
+) -> None:
+    folder = searching(tmp_path, "c-host", "weight-bytes", changes)
+    done = edgesmith(folder, "run", "spec.yaml")
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert code in said
+    assert says in said
+
+
+def test_lint_names_costs_and_splits_that_are_missing(tmp_path: Path) -> None:
+    folder = searching(tmp_path, "c-host", "instructions")
+    done = edgesmith(folder, "lint", "spec.yaml")
+    assert done.returncode == 2
+    assert "has no cost model, so nothing gives its instructions" in done.stdout + done.stderr
+    text = (folder / "spec.yaml").read_text()
+    line = next(each for each in text.splitlines() if each.strip().startswith("train:"))
+    (folder / "spec.yaml").write_text(text.replace(line + "\n", ""))
+    done = edgesmith(folder, "lint", "spec.yaml")
+    assert "lacks the split `train`: the super-network learns on it" in done.stdout + done.stderr

@@ -1,0 +1,138 @@
+"""Training of all sub-networks at once: it helps, resumes exactly, and stops when it diverges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgesmith.nas.options import SuperTraining
+from edgesmith.nas.strategies.base import Draw, strategies
+from edgesmith.nas.training import SuperTrainer
+from edgesmith.pipeline.errors import DivergedTrainingError, SpecError
+from edgesmith.pipeline.stage import SilentProgress
+from tests.nas.joint.worlds import classifier, joint
+from tests.prune.nets import blobs
+
+OPTIONS = SuperTraining(epochs=3, batch_size=32, learning_rate=3e-3, drawn=1)
+TRAIN, SELECTION = blobs(192, 0), blobs(96, 2)
+
+
+def weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("divergence", ["kl", "alpha"])
+def test_small_sub_networks_learn_and_the_largest_keeps_its_accuracy(divergence: str) -> None:
+    model, found = classifier()
+    options = replace(OPTIONS, divergence=divergence)  # type: ignore[arg-type]
+    tuned = SuperTrainer(found, model, options, seed=0).run(TRAIN, SELECTION)
+    assert tuned.accuracy >= tuned.before + 5
+    assert tuned.epochs == 3
+    assert not found.network.training
+
+
+class Stopped(Exception):
+    """As if the process had been killed."""
+
+
+class StopsIn(SilentProgress):
+    """Stops when an epoch begins."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def report(self, label: str, done: int, total: int | None) -> None:
+        if done == self.epoch:
+            raise Stopped
+
+
+@pytest.mark.parametrize("name", strategies().names())
+def test_training_that_was_killed_goes_on_exactly(name: str, tmp_path: Path) -> None:
+    options = replace(OPTIONS, strategy=name, epochs=2)
+    model, whole = classifier()
+    SuperTrainer(whole, model, options, seed=3).run(TRAIN, SELECTION)
+    file = tmp_path / "training.pt"
+    _, first = classifier()
+    with pytest.raises(Stopped):
+        SuperTrainer(first, model, options, seed=3, checkpoint=file).run(
+            TRAIN, SELECTION, StopsIn(1)
+        )
+    _, second = classifier()
+    SuperTrainer(second, model, options, seed=3, checkpoint=file).run(TRAIN, SELECTION)
+    expected = weights(whole.network)
+    assert all(torch.equal(each, expected[key]) for key, each in weights(second.network).items())
+
+
+def test_a_loss_that_is_no_number_ends_training() -> None:
+    model, found = classifier()
+    with torch.no_grad():
+        next(iter(found.network.model.parameters())).fill_(float("nan"))
+    with pytest.raises(DivergedTrainingError, match="no number in its first epoch"):
+        SuperTrainer(found, model, OPTIONS, seed=0).run(TRAIN, SELECTION)
+
+
+def test_an_unknown_strategy_is_named() -> None:
+    model, found = classifier()
+    with pytest.raises(SpecError, match="strategy"):
+        SuperTrainer(found, model, replace(OPTIONS, strategy="unifrom"), seed=0)
+
+
+def draw(done: float = 0.5, seed: int = 0) -> Draw:
+    found = joint("resnet8")
+    sizes = found.counts.macs
+    return Draw(found.elastic, np.random.default_rng(seed), done, sizes, lambda a: float(sizes(a)))
+
+
+@pytest.mark.parametrize("name", strategies().names())
+def test_strategies_draw_canonical_sub_networks(name: str) -> None:
+    given = draw()
+    strategy = strategies().get(name)()
+    drawn = [strategy.architecture(given) for _ in range(40)]
+    assert all(given.elastic.canonical(each) == each for each in drawn)
+    assert len({tuple(each.items()) for each in drawn}) > 10
+    again = draw()
+    assert drawn[0] == strategy.architecture(again), "it depends on nothing but the draw"
+
+
+def test_complexity_aware_draws_cover_all_sizes() -> None:
+    def spread(name: str) -> float:
+        given = draw()
+        strategy = strategies().get(name)()
+        sizes = [given.macs(strategy.architecture(given)) for _ in range(200)]
+        whole, least = (given.macs(a) for a in (given.elastic.whole(), given.elastic.smallest()))
+        return float(np.std(sizes)) / (whole - least)
+
+    even = 12**-0.5  # of a uniform distribution
+    assert spread("uniform") < 0.7 * even
+    assert spread("complexity-aware") > 0.7 * even
+
+
+def test_attentive_draws_are_the_worst_of_their_size() -> None:
+    def size(name: str) -> float:
+        strategy = strategies().get(name)()
+        draws = [draw(seed=seed) for seed in range(40)]
+        return float(np.mean([each.macs(strategy.architecture(each)) for each in draws]))
+
+    assert size("pareto-attentive") > size("complexity-aware"), "here large ones have more loss"
+
+
+def test_shrinking_opens_one_choice_after_the_other() -> None:
+    strategy = strategies().get("delayed-shrinking")()
+    first = draw(done=0.0)
+    assert strategy.architecture(first) == first.elastic.whole()
+
+    def deepest(done: float) -> int:
+        given = draw(done)
+        drawn = [strategy.architecture(given) for _ in range(60)]
+        return max(
+            each.choices.index(a[each.name]) for a in drawn for each in given.elastic.dimensions
+        )
+
+    depths = [deepest(done) for done in (0.05, 0.2, 0.6)]
+    assert depths == sorted(depths)
+    assert depths[0] < depths[2] == 7

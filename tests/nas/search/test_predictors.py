@@ -1,0 +1,81 @@
+"""Predictors rank candidates that they have not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from edgesmith.nas.predictors._choose import PROXY, chosen
+from edgesmith.nas.predictors._features import at_least, logarithms
+from edgesmith.nas.predictors.base import predictors
+from edgesmith.nas.space import Floats
+from tests.nas.search.problems import COST, Network
+
+NAMES = predictors().names()
+MEASURED, UNSEEN = 100, 300
+
+
+def table(network: Network) -> tuple[Floats, Floats, Floats]:
+    """Features, accuracy and cost of random candidates."""
+    generator = np.random.default_rng(network.seed)
+    count = MEASURED + UNSEEN
+    candidates = [network.space.drawn(generator) for _ in range(count)]
+    costs = np.array([network.cost(each)[COST] for each in candidates])
+    accuracies = np.array([network.accuracy(each) for each in candidates])
+    features = np.hstack([at_least(network.space, candidates), logarithms(costs)[:, None]])
+    return features, accuracies, costs
+
+
+def test_all_predictors_are_registered() -> None:
+    assert NAMES == ("ridge", "svr", "trees")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_predictor_knows_more_than_cost(name: str) -> None:
+    features, values, costs = table(Network(blocks=8))
+    fitted = predictors().get(name)().fit(features[:MEASURED], values[:MEASURED])
+    again = predictors().get(name)().fit(features[:MEASURED], values[:MEASURED])
+    unseen = fitted.predict(features[MEASURED:])
+    assert np.array_equal(unseen, again.predict(features[MEASURED:]))
+    tau = kendalltau(unseen, values[MEASURED:]).statistic
+    assert tau > kendalltau(costs[MEASURED:], values[MEASURED:]).statistic + 0.1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("unit", [2.0**-20, 2.0**30])
+def test_units_do_not_matter(name: str, unit: float) -> None:
+    features, values, _ = table(Network(blocks=4))
+    fitted = predictors().get(name)().fit(features[:40], values[:40])
+    scaled = predictors().get(name)().fit(features[:40], values[:40] * unit)
+    assert scaled.predict(features) == pytest.approx(fitted.predict(features) * unit)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_does_not_vary_is_predicted(name: str) -> None:
+    features, _, _ = table(Network(blocks=4))
+    fitted = predictors().get(name)().fit(features[:10], np.full(10, 0.7))
+    assert fitted.predict(features) == pytest.approx(np.full(len(features), 0.7))
+
+
+def test_the_best_in_cross_validation_is_chosen_and_the_proxy_only_reported() -> None:
+    features, values, costs = table(Network(blocks=8))
+    fitted, name, taus = chosen(features[:MEASURED], values[:MEASURED], costs[:MEASURED], 5, 0)
+    assert set(taus) == {*NAMES, PROXY}
+    assert taus[name] == max(taus[each] for each in NAMES)
+    tau = kendalltau(fitted.predict(features[MEASURED:]), values[MEASURED:]).statistic
+    assert tau == pytest.approx(taus[name], abs=0.1)
+    assert tau > 0.7
+    _, name, taus = chosen(features[:MEASURED], costs[:MEASURED], costs[:MEASURED], 5, 0)
+    assert taus[PROXY] == 1
+    assert name in NAMES
+
+
+@pytest.mark.parametrize("count", [3, 4, 7])
+def test_few_or_constant_values_are_no_trouble(count: int) -> None:
+    features, values, _ = table(Network(blocks=4))
+    _, name, taus = chosen(features[:count], values[:count], None, 5, 0)
+    assert name in NAMES
+    assert set(taus) == set(NAMES)
+    _, _, taus = chosen(features[:count], np.ones(count), features[:count, 0], 5, 0)
+    assert set(taus.values()) == {0.0}

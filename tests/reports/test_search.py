@@ -1,0 +1,328 @@
+"""A search as reports show it: front, choice, formats, and how far its figures can be trusted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgesmith.nas.values import Constraint, Objective
+from edgesmith.pipeline.jsonvalue import from_json, to_json
+from edgesmith.pipeline.results import DeploymentResult
+from edgesmith.reports.junit import junit_xml
+from edgesmith.reports.label_places import label_places
+from edgesmith.reports.overview import TargetEntry, render_overview
+from edgesmith.reports.pareto_plot import pareto_figure
+from edgesmith.reports.plots import figures
+from edgesmith.reports.plotstyle import PALETTE, literal
+from edgesmith.reports.render import render_html
+from edgesmith.reports.search import SearchView, search_view
+from edgesmith.reports.search_choices import choices_view, spread
+from edgesmith.reports.search_plots import hypervolume_figure, predictors_figure
+from edgesmith.reports.view import build_view
+from tests.reports.sample import HOSTILE, Sample, sample_result
+from tests.reports.search_sample import FAILED, TRIALS, sample_search, searched_result
+from tests.reports.test_compression import colours
+from tests.reports.test_render import Page
+
+RESULT = searched_result()
+HOSTILE_RESULT = searched_result(Sample(layers=9, classes=9, hostile=True))
+SEARCH = sample_search()
+assert SEARCH.chosen is not None
+CHOSEN = SEARCH.trials[SEARCH.chosen]
+WHOLE = SEARCH.trials[SEARCH.marks["uniform int8"]]
+VIEW = search_view(SEARCH)
+
+
+def test_a_result_round_trips() -> None:
+    assert from_json(DeploymentResult, to_json(RESULT)) == RESULT
+
+
+def test_without_a_search_there_is_no_section() -> None:
+    assert build_view(sample_result()).search is None
+    assert 'id="search"' not in render_html(sample_result())
+    assert 'id="search"' in render_html(RESULT)
+
+
+def test_the_lead_says_what_was_evaluated_and_chosen() -> None:
+    for said in (
+        "40 of 10⁵ candidates evaluated with linas for cortex-m4, 1 of them failed.",
+        f"{len(SEARCH.front)} are on the front: none is better in accuracy and in instructions",
+        f"Chosen: candidate {CHOSEN.number} ({CHOSEN.origin}).",
+        "selection split, n = 500.",
+        "Limits: flash at most 30.0 kB, accuracy at least 85.00 %.",
+        "2 damaged lines of the archive had to be skipped.",
+    ):
+        assert said in VIEW.lead
+    intact = search_view(replace(SEARCH, corrupted=0, constraints=()))
+    assert "archive" not in intact.lead
+    assert "Limits" not in intact.lead
+
+
+def test_the_choice_is_compared_with_the_trained_model() -> None:
+    assert VIEW.gain is not None
+    ratio = WHOLE.metrics["instructions"] / CHOSEN.metrics["instructions"]
+    assert VIEW.gain.ratio.exact == repr(ratio)
+    assert (VIEW.gain.said, VIEW.gain.ratio.kind) == ("fewer instructions", "simulated")
+    assert VIEW.gain.accuracy is not None
+    assert VIEW.gain.accuracy.kind == "measured"
+    change = CHOSEN.metrics["accuracy"] - WHOLE.metrics["accuracy"]
+    assert VIEW.gain.accuracy.text == f"{change:+.2f} points".replace("-", "−")
+    cards = {card.name: card for card in VIEW.cards}
+    assert list(cards) == ["Accuracy", "Instructions", "Flash", "MACs", "Time"]
+    assert cards["Accuracy"].number.samples == "n = 500"
+    assert cards["Flash"].compared.endswith("× smaller than uniform int8")
+    assert cards["Time"].compared.endswith("× faster than uniform int8")
+    assert [card.number.kind for card in cards.values()] == list(SEARCH.kinds.values())
+
+
+def test_a_choice_that_costs_more_is_not_called_fewer() -> None:
+    cheap, dear = SEARCH.front[-1], SEARCH.marks["uniform int8"]
+    view = search_view(replace(SEARCH, chosen=dear, marks={"uniform int8": cheap}))
+    assert view.gain is not None
+    assert view.gain.said == "more instructions"
+    assert float(view.gain.ratio.exact) > 1
+    same = search_view(replace(SEARCH, chosen=dear))
+    assert {card.compared for card in same.cards} == {"same as uniform int8"}
+
+
+def test_without_the_trained_model_nothing_is_compared() -> None:
+    view = search_view(replace(SEARCH, marks={}))
+    assert view.gain is None
+    assert {card.compared for card in view.cards} == {""}
+    bare = replace(RESULT, search=replace(SEARCH, marks={}))
+    assert "against the trained model" in render_html(RESULT)
+    assert "against the trained model" not in render_html(bare)
+
+
+def test_every_evaluation_has_its_row() -> None:
+    assert [row.number for row in VIEW.rows] == list(range(TRIALS))
+    assert [row.number for row in VIEW.rows if row.on_front] == sorted(SEARCH.front)
+    assert [row.number for row in VIEW.rows if row.chosen] == [SEARCH.chosen]
+    failed = VIEW.rows[FAILED]
+    assert failed.error == "EvaluationError: a <b>worker</b> died"
+    assert {cell.text for cell in failed.cells[:-1]} == {"–"}
+    assert VIEW.rows[0].cells[1].key == repr(WHOLE.metrics["instructions"])
+    assert float(VIEW.rows[-1].cells[-1].key) == SEARCH.hypervolume[-1]
+    assert VIEW.columns[:3] == (
+        ("Accuracy, %", "measured"),
+        ("Instructions", "simulated"),
+        ("Flash, bytes", "measured"),
+    )
+
+
+def test_remeasured_members_are_compared_where_both_figures_exist() -> None:
+    assert {row.member for row in VIEW.remeasured} == set(SEARCH.remeasured)
+    by_metric = {row.metric: row.cells[2].text for row in VIEW.remeasured}
+    assert by_metric == {"Instructions": "0", "Flash, bytes": "+2.00"}, "no model has the arena"
+    assert VIEW.farthest.startswith("The largest difference is 2.00 %, in flash of candidate ")
+    none = search_view(replace(SEARCH, remeasured={}))
+    assert (none.remeasured, none.farthest) == ((), "")
+    exact = {SEARCH.chosen: dict(CHOSEN.metrics)} if SEARCH.chosen is not None else {}
+    assert search_view(replace(SEARCH, remeasured=exact)).farthest == "No figure differs."
+
+
+def test_predictors_are_shown_as_they_were_at_last_the_proxy_after_them() -> None:
+    assert VIEW.predictors == ("ridge", "trees", "proxy")
+    assert [(row.metric, row.evaluations) for row in VIEW.quality] == [
+        ("Accuracy", "30"),
+        ("Instructions", "30"),
+    ]
+    assert [cell.text for cell in VIEW.quality[0].taus] == ["0.70", "0.80", "0.60"]
+    figure = predictors_figure(SEARCH)
+    assert figure is not None
+    dashed = {trace["name"] for trace in figure["data"] if trace["line"]["dash"] == "dash"}
+    assert dashed == {"proxy (no learning)"}
+    assert [list(trace["x"]) for trace in figure["data"]] == [[20, 30]] * 6
+    once = tuple(each for each in SEARCH.predictors if each.evaluations == 30)
+    assert predictors_figure(replace(SEARCH, predictors=once)) is None
+    assert predictors_figure(replace(SEARCH, predictors=())) is None
+
+
+def test_what_no_predictor_can_rank_leaves_a_gap() -> None:
+    bad = tuple(replace(each, tau={"ridge": float("nan")}) for each in SEARCH.predictors)
+    figure = predictors_figure(replace(SEARCH, predictors=bad))
+    assert figure is not None
+    json.dumps(figure, allow_nan=False)
+
+
+def test_choices_are_the_genes_of_members() -> None:
+    view = choices_view(SEARCH)
+    assert (view.members, view.left_out) == (SEARCH.front, 0)
+    titles = [group.title for group in view.groups]
+    assert titles == [
+        "Width, output channels",
+        "Residual block",
+        "Format of weights",
+        "Format of activations",
+    ]
+    column = view.members.index(CHOSEN.number)
+    weights = {row.name: row.cells[column] for row in view.groups[2].rows}
+    assert weights["stem"].text == CHOSEN.choices["weights:stem"]
+    assert weights["stem"].share == int(weights["stem"].text[3:]) / 8
+    blocks = {row.name: row.cells for row in view.groups[1].rows}
+    for at, cell in enumerate(blocks["block1"]):
+        inside = view.groups[0].rows[1].cells[at]
+        assert (cell.text == "dropped") == (inside.tone == "gone")
+
+
+@given(st.integers(1, 60), st.data())
+def test_spread_members_have_both_ends_and_the_choice(size: int, data: st.DataObject) -> None:
+    front = list(range(100, 100 + size))
+    chosen = data.draw(st.sampled_from(front))
+    found = list(spread(front, chosen))
+    assert found == sorted(set(found))
+    assert len(found) == min(size, 12)
+    assert {front[0], front[-1], chosen} <= set(found)
+
+
+def test_the_front_is_drawn_with_marks_crosses_and_limits() -> None:
+    figure = pareto_figure(SEARCH)
+    assert figure is not None
+    by_name = {trace["name"]: trace for trace in figure["data"] if "name" in trace}
+    assert len(by_name["evaluated (simulated)"]["x"]) == TRIALS - 1
+    assert list(by_name["front"]["x"]) == [
+        SEARCH.trials[number].metrics["instructions"] for number in SEARCH.front
+    ]
+    assert by_name["front"]["mode"] == "lines+markers"
+    assert list(by_name["chosen"]["y"]) == [CHOSEN.metrics["accuracy"]]
+    assert "uniform int8" in by_name["to compare with"]["text"]
+    crosses = by_name["built and measured again"]
+    assert len(crosses["x"]) == len(SEARCH.remeasured)
+    assert figure["layout"]["xaxis"]["type"] == "log"
+    assert [line["y0"] for line in figure["layout"]["shapes"]] == [85.0]
+    hover = by_name["evaluated (simulated)"]["customdata"][0]
+    assert "<b>candidate 0</b><br>seed: uniform int8<br>accuracy 99.50 % (measured)" in hover
+    assert "<b>breaks: flash at most 30.0 kB</b>" in hover
+
+
+def test_a_limit_of_the_cost_stands_where_its_label_does() -> None:
+    limit = Constraint("instructions", "most", 1e6)
+    figure = pareto_figure(replace(SEARCH, constraints=(limit,)))
+    assert figure is not None
+    (line,), (label,) = figure["layout"]["shapes"], figure["layout"]["annotations"]
+    assert line["x0"] == 1e6
+    assert label["x"] == 6.0, "on a logarithmic axis"
+    assert label["text"] == "instructions at most 1.00 M"
+    far = Constraint("instructions", "most", 1e9)
+    beyond = pareto_figure(replace(SEARCH, constraints=(far,)))
+    assert beyond is not None
+    assert "shapes" not in beyond["layout"]
+
+
+def test_a_front_of_three_objectives_is_no_line() -> None:
+    more = replace(SEARCH, objectives=(*SEARCH.objectives, Objective("flash", "lower")))
+    figure = pareto_figure(more)
+    assert figure is not None
+    assert next(t for t in figure["data"] if t["name"] == "front")["mode"] == "markers"
+
+
+def test_a_narrow_range_of_costs_has_a_linear_axis() -> None:
+    near = [each for each in SEARCH.trials if each.metrics.get("instructions", 0) > 1e6]
+    kept = {each.number for each in near}
+    found = replace(
+        SEARCH,
+        trials=tuple(e if e.number in kept else replace(e, metrics={}) for e in SEARCH.trials),
+    )
+    figure = pareto_figure(found)
+    assert figure is not None
+    assert "type" not in figure["layout"]["xaxis"]
+    assert pareto_figure(replace(SEARCH, objectives=SEARCH.objectives[:1])) is None
+
+
+def test_hypervolume_is_drawn_over_evaluations() -> None:
+    figure = hypervolume_figure(SEARCH)
+    assert figure is not None
+    assert list(figure["data"][0]["y"]) == list(SEARCH.hypervolume)
+    assert list(figure["data"][0]["x"]) == list(range(1, TRIALS + 1))
+    assert hypervolume_figure(replace(SEARCH, hypervolume=())) is None
+
+
+@pytest.mark.parametrize("name", ["plot-search", "plot-hypervolume", "plot-predictors"])
+def test_every_colour_has_a_dark_partner(name: str) -> None:
+    figure = figures(RESULT)[name]
+    assert not colours(figure) - PALETTE.keys() - {"rgba(0,0,0,0)"}
+    json.dumps(figure, allow_nan=False)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=12))
+def test_a_label_is_placed_or_left_out(points: list[tuple[float, float]]) -> None:
+    assert len(label_places(points, ["uniform int8"] * len(points))) == len(points)
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    apart = label_places([(0.2, 0.5), (0.8, 0.5)], ["one", "two"])
+    assert apart == ["bottom center", "bottom center"]
+    crowd = label_places([(0.5, 0.5)] * 6, ["uniform int8"] * 6)
+    assert len(set(crowd[:4])) == 4
+    assert crowd[4:] == ["", ""]
+    beside = label_places([(0.5, 0.5)], ["uniform int8"], others=[(0.5, 0.46)])
+    assert beside == ["top center"]
+
+
+def test_notes_that_the_section_says_are_not_said_twice() -> None:
+    assert build_view(RESULT).notes == sample_result().notes
+    assert VIEW.notes == SEARCH.notes
+
+
+def test_hostile_names_stay_text() -> None:
+    page = Page(render_html(HOSTILE_RESULT))
+    assert not any(tag in {"img", "b", "i", "iframe"} for tag, _ in page.tags)
+    assert not any(name.startswith("on") for _, found in page.tags for name in found)
+    assert len(page.scripts) == 3
+    ids = [found["id"] for _, found in page.tags if "id" in found]
+    assert {"search", "search-table", "choice-table", "remeasured-table"} <= set(ids)
+    assert len(ids) == len(set(ids))
+    words = "".join(page.words)
+    assert "EvaluationError: a <b>worker</b> died" in words
+    assert words.count(HOSTILE[2]) >= 1
+    text = json.dumps(figures(HOSTILE_RESULT)["plot-search"])
+    assert "<img" not in text
+
+
+def test_a_hostile_limit_is_literal_in_hover_texts() -> None:
+    metric = HOSTILE[5]
+    trials = tuple(
+        replace(each, metrics={**each.metrics, metric: 1.0}) if each.metrics else each
+        for each in SEARCH.trials
+    )
+    odd = replace(
+        SEARCH,
+        trials=trials,
+        units={**SEARCH.units, metric: HOSTILE[0]},
+        kinds={**SEARCH.kinds, metric: "measured"},
+    )
+    text = json.dumps(pareto_figure(odd), ensure_ascii=False)
+    assert "<b>bold" not in text
+    assert literal("<b>bold</b>") in text
+
+
+def test_the_overview_draws_the_search_once() -> None:
+    entries = [TargetEntry("one", RESULT), TargetEntry("two", RESULT)]
+    page = Page(render_overview("mnist-cnn", entries))
+    ids = [found["id"] for _, found in page.tags if "id" in found]
+    assert ids.count("search") == ids.count("plot-search") == 1
+    assert VIEW.lead in " ".join(" ".join(page.words).split())
+    plain = render_overview("mnist-cnn", [TargetEntry("one", sample_result())])
+    assert 'id="search"' not in plain
+
+
+def test_junit_has_the_choice_with_its_kinds() -> None:
+    root = ET.fromstring(junit_xml(RESULT))  # noqa: S314 - our own output
+    found = {each.get("name"): each.get("value") for each in root.iter("property")}
+    assert found["search accuracy"] == f"{CHOSEN.metrics['accuracy']!r} % (measured)"
+    assert found["search time"] == f"{CHOSEN.metrics['time']!r} ms (estimated)"
+
+
+def test_view_is_complete_without_predictors_and_remeasurement() -> None:
+    least: SearchView = search_view(
+        replace(SEARCH, predictors=(), remeasured={}, frozen={}, notes=(), hypervolume=())
+    )
+    assert (least.quality, least.frozen, least.volume) == ((), (), "")
+    text = render_html(replace(RESULT, search=replace(SEARCH, predictors=(), remeasured={})))
+    assert "remeasured-table" not in text
+    assert "How well predictors rank" not in text
