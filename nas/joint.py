@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from edgesmith.nas.counts import Counts
-from edgesmith.nas.elastic import Elastic, elastic
+from edgesmith.nas.elastic import Architecture, Elastic, elastic
 from edgesmith.nas.genes import Genes, Offered
 from edgesmith.nas.options import Elasticity
 from edgesmith.nas.supernet import SuperNetwork
 from edgesmith.prune.importances.base import Scores
-from edgesmith.prune.surgery import converted
+from edgesmith.prune.surgery import converted, lies_in
+from edgesmith.prune.values import PrunePlan
 from edgesmith.quantize.groups import prepare
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.placement import place
@@ -37,6 +38,16 @@ class Joint:
     counts: Counts
     sample_shape: tuple[int, ...]
     attention: tuple[str, ...] = ()
+
+    def plan(self, architecture: Architecture) -> PrunePlan:
+        """What makes a sub-network out of the model as it was trained.
+
+        Raises:
+            ValueError: there is no such sub-network.
+        """
+        plan = self.elastic.plan(architecture)
+        stay = (path for path in self.attention if not lies_in(path, plan.dropped))
+        return replace(plan, attention=tuple(stay))
 
 
 def joint_of(

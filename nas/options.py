@@ -56,7 +56,6 @@ class SuperTraining(Training):
         drawn: sub-networks per step, beside the largest and the smallest.
         divergence: between what a sub-network gives and what the largest gives.
         rounded: share of the passes of smaller sub-networks that run in randomly drawn formats.
-        processes: of this machine that share every batch.
         distillation: weight of the trained model's outputs against the labels, for the largest.
     """
 
@@ -67,7 +66,6 @@ class SuperTraining(Training):
     drawn: Count = 2
     divergence: Literal["kl", "alpha"] = "kl"
     rounded: Annotated[float, Field(ge=0, le=1)] = 1.0
-    processes: Count = 1
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from pydantic import JsonValue, ValidationError
 from torch import nn
 
 from edgesmith.nas.archive import Archive
-from edgesmith.nas.choice import KNEE
+from edgesmith.nas.choice import KNEE, check_rule
 from edgesmith.nas.counts import MACS
 from edgesmith.nas.driver import search
 from edgesmith.nas.evaluation import Evaluator
@@ -88,12 +88,15 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
     """
     options, target = workplace.options, workplace.target
     objectives = _objectives(workplace)
+    # What is misspelled is said before anything is trained.
+    rule = _rule(options, objectives)
+    check_rule(rule, objectives)
+    sampler = _configured(samplers().get(options.sampler), options.sampler_options)
+    executor = _configured(executors().get(options.executor), options.executor_options)
     joint = workplace.joint()
     _train(workplace, joint, progress)
     evaluator = workplace.evaluator(joint)
     task = _task(workplace, joint, evaluator, objectives)
-    sampler = _configured(samplers().get(options.sampler), options.sampler_options)
-    executor = _configured(executors().get(options.executor), options.executor_options)
     facts = {"weights": workplace.weights_digest(), "target": target.name}
     with Archive.opened(workplace.folder / ARCHIVE, joint.genes.space, facts) as archive:
         found = search(
@@ -103,7 +106,7 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
             executor,
             archive,
             progress,
-            rule=_rule(options, objectives),
+            rule=rule,
             provenance={"target": target.name, "samples": str(evaluator.samples)},
             prepare=evaluator.prepare,
         )
@@ -111,10 +114,9 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
         raise _infeasible(found)
     result = _result(workplace, joint, task, found, evaluator, progress)
     choices = found.trials[found.chosen].choices
-    plan = joint.elastic.plan(joint.genes.architecture(choices))
     return Chosen(
         evaluator.module(choices),
-        replace(plan, attention=joint.attention),
+        joint.plan(joint.genes.architecture(choices)),
         joint.genes.overrides(choices),
         result,
     )

@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+from edgesmith.pipeline.allocated import ALLOCATE
 from edgesmith.pipeline.budgets import NEED_FLOAT
 from edgesmith.pipeline.errors import FactoryError, PluginError, SpecError
 from edgesmith.pipeline.jsonvalue import adapter
@@ -87,6 +88,7 @@ def _check_tree(
     _check_targets(root, registries, findings)
     _check_model(root, folder, findings)
     _check_budgets(root, findings)
+    _check_choosers(root, findings)
     _check_data(root, folder, findings)
     if document is None:
         return None
@@ -263,6 +265,16 @@ def _check_budgets(root: Node, findings: Findings) -> None:
         findings.add(budgets.key_position(key), ProblemCode.CONFLICT, message, fix)
 
 
+def _check_choosers(root: Node, findings: Findings) -> None:
+    """Two stages cannot both choose formats."""
+    listed = root.get("stages")
+    stages = (listed.items or ()) if listed is not None else ()
+    named = {each.text("stage"): each for each in stages}
+    if SEARCH in named and ALLOCATE in named:
+        message = f"`{SEARCH}` and `{ALLOCATE}` would both choose the formats of groups"
+        findings.add(named[ALLOCATE].at, ProblemCode.CONFLICT, message, "remove one of the two")
+
+
 def _check_needed_splits(root: Node, findings: Findings) -> None:
     data = root.get("data")
     if data is None or data.entries is None:
@@ -271,7 +283,7 @@ def _check_needed_splits(root: Node, findings: Findings) -> None:
     listed = root.get("stages")
     stages = (listed.items or ()) if listed is not None else ()
     data_free = any(each.get("data_free") is not None for each in stages)
-    allocated = any(each.text("stage") == "allocate" for each in stages)
+    allocated = any(each.text("stage") == ALLOCATE for each in stages)
     needed = {} if data_free and not allocated else {"calibration": "ranges are found on it"}
     if trained:
         needed |= {"train": "`trainer` learns on it", "selection": "`trainer` compares on it"}

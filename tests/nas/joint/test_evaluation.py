@@ -18,8 +18,9 @@ from edgesmith.prune.surgery import apply_plan
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.ptq import quantize
 from edgesmith.targets.cost import cost_model
-from tests.nas.joint.worlds import classifier
-from tests.prune.nets import blobs
+from tests.nas.joint.worlds import classifier, joint
+from tests.nas.nets import make
+from tests.prune.nets import batch, blobs
 
 TRAIN, CALIBRATION, SELECTION = blobs(192, 0), blobs(64, 1), blobs(96, 2)
 EVIDENCE = Evidence(TRAIN.inputs, CALIBRATION.inputs, SELECTION)
@@ -52,6 +53,20 @@ def test_the_integers_that_are_scored_are_those_that_ship() -> None:
         )
         right = predictions(made.predict(SELECTION.inputs)) == SELECTION.labels
         assert metrics["accuracy"] == 100.0 * float(right.mean())
+
+
+@pytest.mark.parametrize("name", ["encoder", "vit", "resnet8"])
+def test_a_plan_makes_the_sub_network_out_of_the_model_as_it_was_trained(name: str) -> None:
+    """Attention that may lose heads was converted for the search; the plan converts it again."""
+    found, (model, shape) = joint(name), make(name)
+    rng = np.random.default_rng(0)
+    drawn = [found.elastic.drawn(rng) for _ in range(4)]
+    for architecture in (found.elastic.whole(), found.elastic.smallest(), *drawn):
+        module = found.network.extract(architecture)
+        made = apply_plan(model, found.plan(architecture)).eval()
+        made.load_state_dict(module.state_dict())
+        with torch.no_grad():
+            assert torch.equal(made(batch(shape)), module(batch(shape)))
 
 
 def test_scores_are_the_same_each_time() -> None:

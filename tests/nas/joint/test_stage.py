@@ -129,12 +129,16 @@ def test_what_cannot_be_searched_is_said(
     assert says in said
 
 
-def test_lint_names_costs_and_splits_that_are_missing(tmp_path: Path) -> None:
+def test_lint_names_costs_and_splits_that_are_missing_and_conflicts(tmp_path: Path) -> None:
     folder = searching(tmp_path, "c-host", "instructions")
     done = edgesmith(folder, "lint", "spec.yaml")
     assert done.returncode == 2
     assert "has no cost model, so nothing gives its instructions" in done.stdout + done.stderr
     text = (folder / "spec.yaml").read_text()
+    both = text.replace("  - {stage: measure", "  - {stage: allocate}\n  - {stage: measure")
+    (folder / "spec.yaml").write_text(both)
+    done = edgesmith(folder, "lint", "spec.yaml")
+    assert "`search` and `allocate` would both choose" in done.stdout + done.stderr
     line = next(each for each in text.splitlines() if each.strip().startswith("train:"))
     (folder / "spec.yaml").write_text(text.replace(line + "\n", ""))
     done = edgesmith(folder, "lint", "spec.yaml")

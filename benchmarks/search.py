@@ -1,0 +1,41 @@
+"""`make bench-search`: what the joint search claims, measured.
+
+    python benchmarks/search.py [GROUP ...]
+
+Groups: step, ray; all by default. The record keeps what was measured of the other groups on the
+same machine, so that they can be run one at a time.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from rows import Row, publish_groups
+from searching.ray_workers import ray_workers
+from searching.step import step
+
+from edgesmith.pipeline.versions import installed
+
+GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {"step": step, "ray": ray_workers}
+
+
+def main(chosen: list[str]) -> bool:
+    """Run groups, write and print what they found; whether every goal is met.
+
+    Raises:
+        SystemExit: there is no such group.
+    """
+    if unknown := [name for name in chosen if name not in GROUPS]:
+        raise SystemExit(f"no group {', '.join(unknown)}; choose of {', '.join(GROUPS)}")
+    versions = installed("brevitas", "pymoo", "scikit-learn", "ray")
+    with tempfile.TemporaryDirectory() as folder:
+        groups = {name: partial(group, Path(folder)) for name, group in GROUPS.items()}
+        return publish_groups("search", groups, chosen or tuple(GROUPS), versions)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(sys.argv[1:]) else 1)

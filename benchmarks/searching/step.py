@@ -1,0 +1,103 @@
+"""What a pass of super-network training costs beside one of plain quantization-aware training.
+
+Both train the same model on the same batches, on one thread; the passes of a step of the
+super-network run in formats of their own draw. Memory is the peak of a process that does one of
+both, less that of one that only loads what both need.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from rows import Row
+from torch import nn
+
+from edgesmith.nas.genes import offered
+from edgesmith.nas.joint import joint_of
+from edgesmith.nas.options import SuperTraining
+from edgesmith.nas.training import SuperTrainer
+from edgesmith.pipeline.factories import call_factory
+from edgesmith.pipeline.splits import Split
+from edgesmith.pipeline.target_facts import get_target
+from edgesmith.pipeline.training.trainer import Trainer
+from edgesmith.quantize.options import PTQOptions
+from edgesmith.quantize.ptq import quantize
+from edgesmith.quantize.qat.network import TrainedNetwork
+from edgesmith.quantize.qat.options import QAT
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "mlperf_tiny"
+MODELS = {
+    "KWS": ("models.py:keyword_spotting", (1, 49, 10), 12),
+    "IC": ("models.py:image_classification", (3, 32, 32), 10),
+}
+BATCH, STEPS, TURNS = 64, 12, 5
+PASSES = 2 + SuperTraining().drawn
+"""The largest, the smallest and the drawn ones."""
+
+
+def step(folder: Path) -> Iterator[Row]:
+    """Time and memory of both, per model."""
+    for name in MODELS:
+        plain, shared = (_timed(name, kind) for kind in ("plain", "shared"))
+        ratios = [_seconds(shared) / PASSES / _seconds(plain) for _ in range(TURNS)]
+        ratio = statistics.median(ratios)
+        yield Row(f"{name} pass of super-network training", ratio, "times QAT", goal=1.5)
+        idle, alone, together = (_peak(name, kind) for kind in ("idle", "plain", "shared"))
+        grown = (together - idle) / (alone - idle)
+        yield Row(f"{name} memory of super-network training", grown, "times QAT", goal=1.2)
+
+
+def _timed(name: str, kind: str) -> Callable[[], object]:
+    """One epoch of a kind of training, made and warmed up."""
+    factory, shape, classes = MODELS[name]
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = call_factory(factory, {}, EXAMPLES)
+    assert isinstance(model, nn.Module)
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((BATCH * STEPS, *shape)).astype(np.float32)
+    train = Split(inputs, rng.integers(0, classes, len(inputs)))
+    few = Split(inputs[:8], train.labels[:8])
+    made = quantize(model.eval(), inputs[:BATCH], PTQOptions(), seed=0)
+    options = QAT(epochs=1, distillation=0.0, batch_size=BATCH)
+    network = TrainedNetwork(made, options, None)
+    formats = offered(("int8", "int4", "int2"), ("int8",), [get_target("cortex-m4").describe()])
+    joint = joint_of(model, shape, formats, PTQOptions(), divisor=4)
+    training = SuperTraining(epochs=1, distillation=0.0, batch_size=BATCH)
+
+    def plain() -> object:
+        return Trainer(network, None, options, seed=0).run(train, few)
+
+    def shared() -> object:
+        return SuperTrainer(joint, model, training, seed=0).run(train, few)
+
+    found = {"plain": plain, "shared": shared, "idle": lambda: None}[kind]
+    found()
+    return found
+
+
+def _seconds(epoch: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    epoch()
+    return time.perf_counter() - begun
+
+
+def _peak(name: str, kind: str) -> int:
+    """Peak resident memory, KB, of a process that trains for one epoch."""
+    command = [sys.executable, str(Path(__file__)), name, kind]
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=path)
+    return int(done.stdout.strip().splitlines()[-1])
+
+
+if __name__ == "__main__":
+    _timed(*sys.argv[1:3])
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
