@@ -79,9 +79,12 @@ def _timed(name: str, kind: str) -> Callable[[], object]:
     def shared() -> object:
         return SuperTrainer(joint, model, training, seed=0).run(train, few)
 
-    found = {"plain": plain, "shared": shared, "idle": lambda: None}[kind]
-    found()
-    return found
+    def idle() -> object:
+        return None
+
+    kinds: dict[str, Callable[[], object]] = {"plain": plain, "shared": shared, "idle": idle}
+    kinds[kind]()
+    return kinds[kind]
 
 
 def _seconds(epoch: Callable[[], object]) -> float:
