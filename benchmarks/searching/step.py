@@ -1,13 +1,12 @@
 """What a pass of super-network training costs beside one of plain quantization-aware training.
 
 Both train the same model on the same batches, on one thread; the passes of a step of the
-super-network run in formats of their own draw. Memory is the peak of a process that does one of
-both, less that of one that only loads what both need.
+super-network run in formats of their own draw. Memory is by how much one epoch raises the peak of
+a process that has everything loaded.
 """
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -38,6 +37,7 @@ MODELS = {
     "KWS": ("models.py:keyword_spotting", (1, 49, 10), 12),
     "IC": ("models.py:image_classification", (3, 32, 32), 10),
 }
+PLAIN, SHARED = KINDS = "plain", "shared"
 BATCH, STEPS, TURNS = 64, 12, 5
 PASSES = 2 + SuperTraining().drawn
 """The largest, the smallest and the drawn ones."""
@@ -46,17 +46,19 @@ PASSES = 2 + SuperTraining().drawn
 def step(folder: Path) -> Iterator[Row]:
     """Time and memory of both, per model."""
     for name in MODELS:
-        plain, shared = (_timed(name, kind) for kind in ("plain", "shared"))
+        plain, shared = (_epoch(name, kind) for kind in KINDS)
+        plain(), shared()  # warm
         ratios = [_seconds(shared) / PASSES / _seconds(plain) for _ in range(TURNS)]
         ratio = statistics.median(ratios)
         yield Row(f"{name} pass of super-network training", ratio, "times QAT", goal=1.5)
-        idle, alone, together = (_peak(name, kind) for kind in ("idle", "plain", "shared"))
-        grown = (together - idle) / (alone - idle)
-        yield Row(f"{name} memory of super-network training", grown, "times QAT", goal=1.2)
+        alone, together = (_grown(name, kind) for kind in KINDS)
+        yield Row(
+            f"{name} memory of super-network training", together / alone, "times QAT", goal=1.2
+        )
 
 
-def _timed(name: str, kind: str) -> Callable[[], object]:
-    """One epoch of a kind of training, made and warmed up."""
+def _epoch(name: str, kind: str) -> Callable[[], object]:
+    """One epoch of a kind of training."""
     factory, shape, classes = MODELS[name]
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -79,12 +81,7 @@ def _timed(name: str, kind: str) -> Callable[[], object]:
     def shared() -> object:
         return SuperTrainer(joint, model, training, seed=0).run(train, few)
 
-    def idle() -> object:
-        return None
-
-    kinds: dict[str, Callable[[], object]] = {"plain": plain, "shared": shared, "idle": idle}
-    kinds[kind]()
-    return kinds[kind]
+    return plain if kind == PLAIN else shared
 
 
 def _seconds(epoch: Callable[[], object]) -> float:
@@ -93,14 +90,22 @@ def _seconds(epoch: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def _peak(name: str, kind: str) -> int:
-    """Peak resident memory, KB, of a process that trains for one epoch."""
+def _grown(name: str, kind: str) -> int:
+    """KB that one epoch adds to the peak of a process of its own."""
     command = [sys.executable, str(Path(__file__)), name, kind]
     path = {"PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=path)
     return int(done.stdout.strip().splitlines()[-1])
 
 
+def _status_kb(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
+
+
 if __name__ == "__main__":
-    _timed(*sys.argv[1:3])
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    _trained = _epoch(*sys.argv[1:3])
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    _before = _status_kb("VmRSS")
+    _trained()
+    print(_status_kb("VmHWM") - _before)
