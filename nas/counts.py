@@ -50,7 +50,6 @@ class Counts:
         self, model: nn.Module, network: Network, genes: Genes, sample_shape: tuple[int, ...]
     ) -> None:
         self._genes = genes
-        self._model = model
         self._sample_shape = sample_shape
         self._whole = _shapes_of(network, sample_shape)
         modules = dict(model.named_modules())

@@ -147,14 +147,14 @@ def _objectives(workplace: Workplace) -> tuple[Objective, ...]:
 def _train(workplace: Workplace, joint: Joint, progress: Progress) -> None:
     """Bring the super-network's weights to where training leaves them."""
     options = workplace.options.training
-    if workplace.restore(joint) or options is None:
-        workplace.save(joint)
+    if workplace.restore(joint):
         return
-    train, selection = (read_split(workplace.data, name) for name in ("train", "selection"))
     checkpoint = workplace.folder / "training.pt"
-    seed = stage_seed(workplace.spec.seed, "search")
-    trainer = SuperTrainer(joint, joint.model, options, seed=seed, checkpoint=checkpoint)
-    trainer.run(train, selection, progress)
+    if options is not None:
+        train, selection = (read_split(workplace.data, name) for name in ("train", "selection"))
+        seed = stage_seed(workplace.spec.seed, "search")
+        trainer = SuperTrainer(joint, joint.model, options, seed=seed, checkpoint=checkpoint)
+        trainer.run(train, selection, progress)
     workplace.save(joint)
     checkpoint.unlink(missing_ok=True)
 
@@ -222,7 +222,7 @@ def _result(
             again[number] = remeasured(evaluator, found.trials[number].choices, target)
         except DoesNotFitError as error:
             notes.append(f"candidate {number} of the front does not fit: {error.message}")
-    kinds = {True: Kind.SIMULATED, False: Kind.MEASURED}[evaluator.counted]
+    kind = Kind.SIMULATED if evaluator.counted else Kind.MEASURED
     return SearchResult(
         target=target.name,
         sampler=workplace.options.sampler,
@@ -230,7 +230,7 @@ def _result(
         constraints=task.constraints,
         units={name: _UNITS[name] for name in sorted(metrics)},
         kinds={
-            name: (Kind.MEASURED if name in (ACCURACY, *COMPUTED) else kinds).value
+            name: (Kind.MEASURED if name in (ACCURACY, *COMPUTED) else kind).value
             for name in sorted(metrics)
         },
         log10_size=task.space.log10_size,

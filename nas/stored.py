@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import safetensors.torch
 from pydantic import ValidationError
 
 from edgesmith.nas.values import SearchResult
 from edgesmith.pipeline.allocated import RULES
 from edgesmith.pipeline.errors import CacheError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
-from edgesmith.pipeline.torch_model import WEIGHTS
-from edgesmith.prune.stored import PLAN
+from edgesmith.prune.stored import save_smaller
 from edgesmith.quantize.allocation.options import Rules
 
 if TYPE_CHECKING:
@@ -24,9 +22,7 @@ RESULT = "search.json"
 
 def save_chosen(chosen: Chosen, folder: Path) -> None:
     """Write into an existing folder."""
-    state = {name: value.clone() for name, value in chosen.module.state_dict().items()}
-    safetensors.torch.save_file(state, str(folder / WEIGHTS))
-    (folder / PLAN).write_text(to_json(chosen.plan), encoding="utf-8")
+    save_smaller(chosen.module, chosen.plan, folder)
     (folder / RULES).write_text(to_json(Rules(chosen.overrides)), encoding="utf-8")
     (folder / RESULT).write_text(to_json(chosen.result), encoding="utf-8")
 

@@ -24,12 +24,17 @@ PLAN, RESULT = "plan.json", "prune.json"
 
 def save_pruned(pruned: Pruned, folder: Path) -> None:
     """Write into an existing folder."""
-    state = {name: value.clone() for name, value in pruned.module.state_dict().items()}
-    safetensors.torch.save_file(state, str(folder / WEIGHTS))
-    (folder / PLAN).write_text(to_json(pruned.plan), encoding="utf-8")
+    save_smaller(pruned.module, pruned.plan, folder)
     (folder / RESULT).write_text(to_json(pruned.result), encoding="utf-8")
     if pruned.masks:
         save_masks(folder, pruned.masks)
+
+
+def save_smaller(module: nn.Module, plan: PrunePlan, folder: Path) -> None:
+    """Write a smaller module, as `load_pruned` reads it, into an existing folder."""
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    safetensors.torch.save_file(state, str(folder / WEIGHTS))
+    (folder / PLAN).write_text(to_json(plan), encoding="utf-8")
 
 
 def load_pruned(folder: Path, original: nn.Module, stage: str = "prune") -> nn.Module:

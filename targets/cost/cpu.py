@@ -143,15 +143,19 @@ class CpuCost:
         Raises:
             As `layer`.
         """
-        self.fill([graph])
         whole = self._whole(graph)
+        layers = [(op, self._layer(op, graph)) for op in graph.ops]
+        self._fill([whole, *_files([layer for _, layer in layers if layer is not None])])
         plan = whole.plan()
         size = len(plan.files[plan.main])
         flash = Figure(size, "bytes", Kind.MEASURED, 1, size, size)
         return ModelCost(
             target=self.target.name,
             figures={Metric.TIME: _time(self._known(whole)), Metric.FLASH: flash},
-            layers=tuple(self.layer(op, graph) for op in graph.ops),
+            layers=tuple(
+                self._free(op.name, op.kind) if layer is None else self._layer_cost(layer)
+                for op, layer in layers
+            ),
             overhead=LayerCost("overhead", "", "", {Metric.TIME: _time(self._known(self._idle))}),
             basis={
                 "machine": machine()["processor"],
