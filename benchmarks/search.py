@@ -2,8 +2,9 @@
 
     python benchmarks/search.py [GROUP ...]
 
-Groups: step, ray; all by default. The record keeps what was measured of the other groups on the
-same machine, so that they can be run one at a time.
+Groups: step, samplers, keywords, images, example, ray; all by default. The record keeps what was
+measured of the other groups on the same machine, so that they can be run one at a time. Keywords
+and images need the data that EDGESMITH_DATA names, and fail without.
 """
 
 from __future__ import annotations
@@ -15,12 +16,22 @@ from functools import partial
 from pathlib import Path
 
 from rows import Row, publish_groups
+from searching.devices import images, keywords
+from searching.example import example
 from searching.ray_workers import ray_workers
+from searching.samplers import sampled
 from searching.step import step
 
 from edgesmith.pipeline.versions import installed
 
-GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {"step": step, "ray": ray_workers}
+GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    "step": step,
+    "samplers": sampled,
+    "keywords": keywords,
+    "images": images,
+    "example": example,
+    "ray": ray_workers,
+}
 
 
 def main(chosen: list[str]) -> bool:

@@ -39,6 +39,7 @@ def search(
     rule: str = KNEE,
     provenance: Mapping[str, str] | None = None,
     prepare: Prepare | None = None,
+    label: str = "searching",
 ) -> Found:
     """Search until the sampler stops asking, or the task's evaluations are used up.
 
@@ -50,6 +51,7 @@ def search(
         rule: which trial of the front is chosen, see `options.Rule`.
         provenance: of every trial that is evaluated now.
         prepare: does for a whole batch what would take longer candidate by candidate.
+        label: of the progress.
 
     Raises:
         NothingEvaluatedError: the first ten trials, all seeds, or all trials failed.
@@ -62,7 +64,7 @@ def search(
     asking = sampler.run(task, log)
     with ExitStack() as workers:
         source = _Source(task, make, executor, archive, workers, provenance or {}, prepare)
-        run = _Run(task, archive, progress)
+        run = _Run(task, archive, progress, label)
         batch = next(asking, ())
         while batch and (left := task.evaluations - len(run.trials)) > 0:
             trials = [run.noted(trial) for trial in source.trials(batch[:left], len(run.trials))]
@@ -156,15 +158,16 @@ def _fault(task: Task, metrics: Mapping[str, float]) -> str:
 class _Run:
     """The trials so far, shown and watched."""
 
-    def __init__(self, task: Task, archive: Archive, progress: Progress) -> None:
+    def __init__(self, task: Task, archive: Archive, progress: Progress, label: str) -> None:
         self.trials: list[Trial] = []
         self._task = task
         self._archive = archive
         self._progress = progress
+        self._doing = label
         self._untried: set[Candidate] = {seed.candidate for seed in task.seeds}
         self._hopeful = False
         self._best = math.inf
-        progress.report("searching", 0, task.evaluations)
+        progress.report(label, 0, task.evaluations)
 
     def noted(self, trial: Trial) -> Trial:
         """Take note of a trial.
@@ -203,7 +206,7 @@ class _Run:
 
     def _label(self) -> str:
         if math.isinf(self._best):
-            return "searching: nothing within the limits yet"
+            return f"{self._doing}: nothing within the limits yet"
         first = self._task.objectives[0]
         best = self._best if first.better == "lower" else -self._best
-        return f"searching: best {first.metric} {best:.4g}"
+        return f"{self._doing}: best {first.metric} {best:.4g}"

@@ -7,10 +7,11 @@ own, of the graph as it would be deployed there.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from edgesmith.pipeline.splits import Split
 from edgesmith.quantize.export import to_onnx
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.ptq import QuantizedModel, quantize
+from edgesmith.quantize.qat.train import Learning, quantize_and_train
 from edgesmith.targets.base import Target
 from edgesmith.targets.cost import CostModel
 from edgesmith.targets.graph.ir import Graph
@@ -33,6 +35,9 @@ from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.onnx_reader import read_onnx
 
 Inputs = npt.NDArray[np.float32]
+
+_REMEMBERED = 16
+"""Sub-networks that are kept: neighbours in a search often differ in formats alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,7 @@ class Evaluator:
         self._target = target
         self._costs = costs
         self._seed = seed
+        self._kept = lru_cache(maxsize=_REMEMBERED)(self._cut)
 
     def __call__(self, choices: Mapping[str, Choice]) -> dict[str, float]:
         """`accuracy` in percent of the selection split, what follows from shapes and formats, and
@@ -85,10 +91,27 @@ class Evaluator:
                 measured there.
         """
         with one_thread():
-            return self._metrics(choices)
+            return self._metrics(choices, self.quantized(choices))
 
-    def _metrics(self, choices: Mapping[str, Choice]) -> dict[str, float]:
-        quantized = self.quantized(choices)
+    def trained(self, choices: Mapping[str, Choice], learning: Learning) -> dict[str, float]:
+        """The same, after the quantization-aware training that `options.qat` asks for: as the
+        `quantize` stage does it, on as many threads.
+
+        Raises:
+            EdgesmithError: as when called, or training diverged.
+        """
+        made = quantize_and_train(
+            self.module(choices),
+            self.evidence.calibration,
+            learning,
+            self._with_formats(choices, self._options),
+            seed=self._seed,
+        )
+        return self._metrics(choices, made.quantized)
+
+    def _metrics(
+        self, choices: Mapping[str, Choice], quantized: QuantizedModel
+    ) -> dict[str, float]:
         found = quantized.predict(self.evidence.selection.inputs)
         right = predictions(found) == self.evidence.selection.labels
         metrics = {ACCURACY: 100.0 * float(right.mean()), **self._joint.counts.of(choices)}
@@ -122,7 +145,11 @@ class Evaluator:
 
     def module(self, choices: Mapping[str, Choice]) -> nn.Module:
         """The sub-network, its batch norms measured anew; eval mode."""
-        made = self._joint.network.extract(self._joint.genes.architecture(choices))
+        architecture = self._joint.genes.architecture(choices)
+        return copy.deepcopy(self._kept(tuple(sorted(architecture.items()))))
+
+    def _cut(self, architecture: tuple[tuple[str, int], ...]) -> nn.Module:
+        made = self._joint.network.extract(dict(architecture))
         return recalibrated(made, self._statistics)
 
     def quantized(self, choices: Mapping[str, Choice]) -> QuantizedModel:
@@ -132,8 +159,11 @@ class Evaluator:
     def _made(
         self, choices: Mapping[str, Choice], calibration: Inputs, options: PTQOptions
     ) -> QuantizedModel:
-        options = replace(options, overrides=self._joint.genes.overrides(choices))
+        options = self._with_formats(choices, options)
         return quantize(self.module(choices), calibration, options, seed=self._seed)
+
+    def _with_formats(self, choices: Mapping[str, Choice], options: PTQOptions) -> PTQOptions:
+        return replace(options, overrides=self._joint.genes.overrides(choices))
 
     def _lowered(self, quantized: QuantizedModel) -> Graph:
         exported = to_onnx(quantized).SerializeToString()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,6 +53,12 @@ def found(
         notes=(*_failures(trials), *_damage(corrupted)),
         corrupted=len(corrupted),
     )
+
+
+def revised(before: Found, task: Task, trials: Sequence[Trial], rule: str) -> Found:
+    """What follows from the same trials where some of them are better known, or limits differ."""
+    now = found(task, trials, rule, before.predictors)
+    return replace(now, notes=before.notes, corrupted=before.corrupted)
 
 
 def commonest_error(trials: Sequence[Trial]) -> str:

@@ -57,6 +57,7 @@ class SuperTraining(Training):
         divergence: between what a sub-network gives and what the largest gives.
         rounded: share of the passes of smaller sub-networks that run in randomly drawn formats.
         distillation: weight of the trained model's outputs against the labels, for the largest.
+        processes: that train together, each on a part of every batch.
     """
 
     epochs: Count = 20
@@ -66,6 +67,7 @@ class SuperTraining(Training):
     drawn: Count = 2
     divergence: Literal["kl", "alpha"] = "kl"
     rounded: Annotated[float, Field(ge=0, le=1)] = 1.0
+    processes: Count = 1
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,12 @@ class SearchOptions:
         importance: a file in `prune/importances/`; widths keep the most important units.
         training: of the super-network; null takes the trained weights as they are.
         statistics: train samples that batch norms of a candidate are measured with.
-        scored: selection samples that candidates are scored on; null takes all.
+        scored: selection samples that candidates are scored on; null takes all. Members of the
+            front are scored on all of them afterwards.
+        finalists: candidates around the choice that are trained, if `quantize` has `qat`, before
+            one of them is deployed; 0 trains the choice alone, when it is quantized.
+        recovers_points: accuracy that this training is trusted to bring: so far below
+            `tolerance_points` candidates may lie that become finalists.
         measure_front: candidates of the front that are built and measured as a whole, at most.
         executor: a file in `nas/executors/`.
         executor_options: its own.
@@ -138,7 +145,9 @@ class SearchOptions:
     importance: str = "group-fisher"
     training: SuperTraining | None = field(default_factory=SuperTraining)
     statistics: Annotated[int, Field(ge=2)] = 512
-    scored: Count | None = None
+    scored: Count | None = 1_000
+    finalists: Annotated[int, Field(ge=0)] = 3
+    recovers_points: NotNegative = 1.0
     measure_front: Count = 5
     executor: str = "serial"
     executor_options: dict[str, JsonValue] = field(default_factory=dict)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from edgesmith.nas.codes import Codes, Grid
 from edgesmith.pipeline.values import QFormat
 from edgesmith.quantize.options import ACTIVATION_FORMATS, WEIGHT_FORMATS
-from edgesmith.quantize.qat.rounding import fake_quantize
+from edgesmith.quantize.qat.rounding import fake_quantize, limits
 
 _FEW_BITS = 4
 _RATIOS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
@@ -45,18 +46,27 @@ def rounded_weight(weight: Tensor, name: str) -> Tensor:
     return fake_quantize(weight, _weight_scale(weight.detach(), fmt), None, fmt)
 
 
-def rounded_input(x: Tensor, name: str) -> Tensor:
-    """An activation in a format, its gradient straight through where it is not clipped."""
+def rounded_input(x: Tensor, name: str, codes: Codes | None = None) -> Tensor:
+    """An activation in a format, its gradient straight through where it is not clipped.
+
+    Args:
+        codes: is told what the values lie on.
+    """
     fmt = ACTIVATION_FORMATS[name]
     if fmt.is_float32:
         return x
     low, high = (each.float() for each in x.detach().aminmax())
+    zero_point = None
     if fmt.symmetric:
         scale = (torch.maximum(-low, high) / fmt.largest).clamp_min(_LEAST)
-        return fake_quantize(x, scale, None, fmt)
-    low, high = low.clamp_max(0), high.clamp_min(0)
-    scale = ((high - low) / (fmt.qmax - fmt.qmin)).clamp_min(_LEAST)
-    return fake_quantize(x, scale, (fmt.qmin - low / scale).round(), fmt)
+    else:
+        low, high = low.clamp_max(0), high.clamp_min(0)
+        scale = ((high - low) / (fmt.qmax - fmt.qmin)).clamp_min(_LEAST)
+        zero_point = (fmt.qmin - low / scale).round()
+    found = fake_quantize(x, scale, zero_point, fmt)
+    if codes is not None and not fmt.is_float:
+        codes.note(found, Grid(scale, *limits(fmt, zero_point)))
+    return found
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """A joint search from a trained model to a re-measured front.
 
     importances -> super-network -> its training -> seeds -> sampler <-> evaluations -> front
+      -> all of the selection split for the front, training for the finalists (`ladder.py`)
       -> every measured member built for the target -> the chosen candidate as a plain module
 
 Everything that takes long is in the workplace's folder as soon as it is known: the same search goes
@@ -11,29 +12,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from pydantic import JsonValue, ValidationError
 from torch import nn
 
+from edgesmith.nas import ladder
 from edgesmith.nas.archive import Archive
 from edgesmith.nas.choice import KNEE, check_rule
 from edgesmith.nas.counts import MACS
 from edgesmith.nas.driver import search
 from edgesmith.nas.evaluation import Evaluator
-from edgesmith.nas.executors.base import executors
+from edgesmith.nas.executors.base import Executor, Factory, executors
+from edgesmith.nas.executors.serial import Serial
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SearchOptions
+from edgesmith.nas.proxy import SENSITIVITY, SensitivityProxy
 from edgesmith.nas.remeasure import remeasured
 from edgesmith.nas.samplers.base import samplers
 from edgesmith.nas.seeds import corners, programs
-from edgesmith.nas.training import SuperTrainer
-from edgesmith.nas.values import ACCURACY, Constraint, Found, Objective, SearchResult, Task
+from edgesmith.nas.space import Candidate
+from edgesmith.nas.together import CHECKPOINT, train
+from edgesmith.nas.values import ACCURACY, Constraint, Found, Objective, Rung, SearchResult, Task
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import DoesNotFitError, InfeasibleSearchError, SearchError
 from edgesmith.pipeline.jsonvalue import adapter
-from edgesmith.pipeline.splits import read_split
 from edgesmith.pipeline.stage import Progress, stage_seed
 from edgesmith.pipeline.training.trainer import accuracy
 from edgesmith.pipeline.values import Kind
@@ -44,7 +49,7 @@ from edgesmith.quantize.options import Override
 
 T = TypeVar("T")
 
-ARCHIVE = "trials.jsonl"
+ARCHIVE, CONFIRMED, TRAINED = "trials.jsonl", "confirmed.jsonl", "trained.jsonl"
 COMPUTED = (*UNITS, MACS)
 """Costs that follow from shapes and formats, whatever the target."""
 _UNITS = {
@@ -56,7 +61,13 @@ _UNITS = {
     "time": "ms",
     "flash": "bytes",
     "arena": "bytes",
+    SENSITIVITY: "nats per sample",
 }
+_KINDS = {
+    **dict.fromkeys((ACCURACY, *COMPUTED), Kind.MEASURED),
+    SENSITIVITY: Kind.ESTIMATED,
+}
+"""Others are of the kind that the target's cost model gives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +93,7 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
         NothingElasticError: nothing in the model can vary.
         SearchError: the options ask for what the target or the search does not have.
         InfeasibleSearchError: no candidate keeps all limits; the nearest miss is named.
-        DivergedTrainingError: the super-network cannot be trained.
+        DivergedTrainingError, LostProcessError: the super-network cannot be trained.
         NothingEvaluatedError, EvaluationError: see `driver.search`.
         CacheError: the workplace's folder cannot be read or written.
     """
@@ -102,7 +113,7 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
         found = search(
             task,
             sampler,
-            workplace,
+            _factory(workplace, evaluator, executor),
             executor,
             archive,
             progress,
@@ -110,9 +121,11 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
             provenance={"target": target.name, "samples": str(evaluator.samples)},
             prepare=evaluator.prepare,
         )
+    climb = _Climb(workplace, joint, task, rule, executor, progress, facts)
+    found, rungs = climb.up(found, evaluator.samples)
     if found.chosen is None:
         raise _infeasible(found)
-    result = _result(workplace, joint, task, found, evaluator, progress)
+    result = _result(workplace, joint, climb.task, found, rungs, evaluator, progress)
     choices = found.trials[found.chosen].choices
     return Chosen(
         evaluator.module(choices),
@@ -120,6 +133,87 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
         joint.genes.overrides(choices),
         result,
     )
+
+
+@dataclass(eq=False)
+class _Climb:
+    """From the search's outcome to the choice, by the rungs that the options ask for.
+
+    Args:
+        task: of the search; afterwards with the limits of the last rung.
+        facts: of the archives.
+    """
+
+    workplace: Workplace
+    joint: Joint
+    task: Task
+    rule: str
+    executor: Executor
+    progress: Progress
+    facts: Mapping[str, str]
+
+    def up(self, found: Found, samples: int) -> tuple[Found, tuple[Rung, ...]]:
+        """The outcome after the last rung, and all of them.
+
+        Args:
+            samples: that the search scored candidates on.
+        """
+        everything = self.workplace.on_all_samples()
+        evaluator = everything.evaluator(self.joint)
+        rungs = [ladder.searched(found, samples)]
+        if samples < evaluator.samples:
+            limits = tuple(_constraints(everything, self.joint, evaluator))
+            self.task = replace(self.task, constraints=limits)
+            with self._archive(CONFIRMED) as archive:
+                found, rung = ladder.confirmed(
+                    found,
+                    self.task,
+                    self.rule,
+                    _factory(everything, evaluator, self.executor),
+                    self.executor,
+                    archive,
+                    self.progress,
+                    evaluator.samples,
+                )
+            rungs.append(rung)
+        return self._trained(found, evaluator, rungs)
+
+    def _trained(
+        self, found: Found, evaluator: Evaluator, rungs: list[Rung]
+    ) -> tuple[Found, tuple[Rung, ...]]:
+        options, spec = self.workplace.options, self.workplace.spec
+        # What is pruned after the search has other weights than what would be trained here.
+        if self.workplace.quantization.qat is None or spec.has_stage("prune"):
+            return found, tuple(rungs)
+        if not options.finalists:
+            return found, tuple(rungs)
+        chosen = ladder.finalists(
+            found, self.task, self.rule, options.finalists, options.recovers_points
+        )
+        if not chosen:
+            return found, tuple(rungs)
+        learning = self.workplace.learning()
+        with self._archive(TRAINED) as archive:
+            found, rung = ladder.trained(
+                found,
+                self.task,
+                self.rule,
+                chosen,
+                lambda choices: evaluator.trained(choices, learning),
+                archive,
+                self.progress,
+                evaluator.samples,
+            )
+        return found, (*rungs, rung)
+
+    def _archive(self, name: str) -> AbstractContextManager[Archive]:
+        space = self.joint.genes.space
+        return Archive.opened(self.workplace.folder / name, space, self.facts)
+
+
+def _factory(workplace: Workplace, evaluator: Evaluator, executor: Executor) -> Factory:
+    """What gives evaluators to an executor: where it is this process, there is one already."""
+    return (lambda: evaluator) if isinstance(executor, Serial) else workplace
 
 
 def _objectives(workplace: Workplace) -> tuple[Objective, ...]:
@@ -149,27 +243,30 @@ def _train(workplace: Workplace, joint: Joint, progress: Progress) -> None:
     options = workplace.options.training
     if workplace.restore(joint):
         return
-    checkpoint = workplace.folder / "training.pt"
+    favourites: dict[str, Candidate] = {}
     if options is not None:
-        train, selection = (read_split(workplace.data, name) for name in ("train", "selection"))
-        seed = stage_seed(workplace.spec.seed, "search")
-        trainer = SuperTrainer(joint, joint.model, options, seed=seed, checkpoint=checkpoint)
-        trainer.run(train, selection, progress)
-    workplace.save(joint)
-    checkpoint.unlink(missing_ok=True)
+        favourites = train(workplace, joint, options, progress).favourites
+    workplace.save(joint, favourites)
+    (workplace.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _task(
     workplace: Workplace, joint: Joint, evaluator: Evaluator, objectives: tuple[Objective, ...]
 ) -> Task:
     options, seed = workplace.options, stage_seed(workplace.spec.seed, "search")
-    found = programs(joint, evaluator.evidence, workplace.quantization, seed=seed)
+    found, sensitivities = programs(joint, evaluator.evidence, workplace.quantization, seed=seed)
+    proxy = None if sensitivities is None else SensitivityProxy(joint.genes.space, sensitivities)
+
+    def computed(candidate: Candidate) -> dict[str, float]:
+        known = joint.counts(candidate)
+        return known if proxy is None else {**known, SENSITIVITY: proxy(candidate)}
+
     return Task(
         joint.genes.space,
         objectives,
         tuple(_constraints(workplace, joint, evaluator)),
-        joint.counts,
-        (*corners(joint), *found),
+        computed,
+        (*corners(joint), *found, *workplace.favourites(joint)),
         options.evaluations,
         seed,
     )
@@ -210,6 +307,7 @@ def _result(
     joint: Joint,
     task: Task,
     found: Found,
+    rungs: tuple[Rung, ...],
     evaluator: Evaluator,
     progress: Progress,
 ) -> SearchResult:
@@ -229,13 +327,11 @@ def _result(
         objectives=task.objectives,
         constraints=task.constraints,
         units={name: _UNITS[name] for name in sorted(metrics)},
-        kinds={
-            name: (Kind.MEASURED if name in (ACCURACY, *COMPUTED) else kind).value
-            for name in sorted(metrics)
-        },
+        kinds={name: _KINDS.get(name, kind).value for name in sorted(metrics)},
         log10_size=task.space.log10_size,
         remeasured=again,
         frozen={layer: each.reason for each in joint.elastic.frozen for layer in each.layers},
+        rungs=rungs,
         **{**vars(found), "notes": tuple(notes)},
     )
 
@@ -243,8 +339,10 @@ def _result(
 def _spread(found: Found, options: SearchOptions) -> tuple[int, ...]:
     """Members of the front to measure, the chosen one among them."""
     assert found.chosen is not None
-    at = found.front.index(found.chosen)
-    return tuple(found.front[i] for i in spread_over(len(found.front), options.measure_front, at))
+    # What training has brought within the limits is not on the front of the others.
+    members = tuple(dict.fromkeys((*found.front, found.chosen)))
+    at = members.index(found.chosen)
+    return tuple(members[i] for i in spread_over(len(members), options.measure_front, at))
 
 
 def _configured(kind: type[T], given: Mapping[str, JsonValue]) -> T:

@@ -18,7 +18,7 @@ from edgesmith.quantize.allocation.options import AllocationOptions
 from edgesmith.quantize.allocation.problem import Choice as Formats
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.sensitivity.subject import subject_of
-from edgesmith.quantize.sensitivity.values import SensitivityOptions
+from edgesmith.quantize.sensitivity.values import Sensitivities, SensitivityOptions
 
 _PROGRAMS = 3
 _POINTS = 12
@@ -42,13 +42,13 @@ def corners(joint: Joint) -> tuple[Proposal, ...]:
 
 def programs(
     joint: Joint, evidence: Evidence, options: PTQOptions, *, seed: int
-) -> tuple[Proposal, ...]:
-    """The trained model in formats that an integer program chose by sensitivity, at a few sizes;
-    none where there is one format.
+) -> tuple[tuple[Proposal, ...], Sensitivities | None]:
+    """The trained model in formats that an integer program chose by sensitivity, at a few sizes,
+    and that sensitivity; none where there is one weight format.
     """
     genes = joint.genes
     if len(genes.offered.weights) < 2:
-        return ()
+        return (), None
     subject = subject_of(joint.model, evidence.calibration, options, seed)
     allocation = AllocationOptions(
         genes.offered.weights,
@@ -57,12 +57,14 @@ def programs(
         points=_POINTS,
         sensitivity=SensitivityOptions(method="divergence"),
     )
-    solutions = allocate(subject, allocation, seed=seed).front.solutions
+    found = allocate(subject, allocation, seed=seed)
+    solutions = found.front.solutions
     inside = spread_over(len(solutions), _PROGRAMS + 2, 0)[1:-1]
-    return tuple(
+    made = (
         _proposal(genes, f"integer program {n}", dict(_choices(genes, solutions[at].choices)))
         for n, at in enumerate(inside, start=1)
     )
+    return tuple(made), found.sensitivities
 
 
 def _choices(genes: Genes, solution: dict[str, Formats]) -> Iterator[tuple[str, Choice]]:

@@ -17,12 +17,14 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
+from edgesmith.nas.codes import Codes
 from edgesmith.nas.elastic import Architecture, Elastic
 from edgesmith.nas.rounding import Policy, rounded_input, rounded_weight
 from edgesmith.prune.surgery import Conv, apply_plan
 
-_REMEMBERED = 256
+_REMEMBERED = 16
 """Sub-networks whose slices are kept; the least recently run one is forgotten first."""
 
 
@@ -64,6 +66,7 @@ class SuperNetwork(nn.Module):
         self._numbered = (numbered,)  # in a tuple, it is no part of the state
         self._names = list(self._first)
         self._policy: Policy = {}
+        self._codes = Codes()
         self._known: OrderedDict[tuple[tuple[str, int], ...], _SubNetwork] = OrderedDict()
         self.eval()
 
@@ -89,7 +92,9 @@ class SuperNetwork(nn.Module):
             weight = f"{path}.weight"
             if formats.weight is not None and weight in parameters:
                 parameters[weight] = rounded_weight(parameters[weight], formats.weight)
-        out: Tensor = torch.func.functional_call(found.module, parameters, (x,))
+        self._codes = Codes()
+        with saved_tensors_hooks(self._codes.pack, self._codes.unpack):
+            out: Tensor = torch.func.functional_call(found.module, parameters, (x,))
         return out
 
     def extract(self, architecture: Architecture) -> nn.Module:
@@ -134,7 +139,7 @@ class SuperNetwork(nn.Module):
         formats = self._policy.get(path)
         if formats is None or formats.reads is None:
             return None
-        return (rounded_input(inputs[0], formats.reads),)
+        return (rounded_input(inputs[0], formats.reads, self._codes),)
 
     def _slice(self, numbers: Tensor) -> _Slice:
         flat = numbers.detach().flatten().long()
@@ -143,7 +148,7 @@ class SuperNetwork(nn.Module):
         size = self.model.get_parameter(source).numel()
         places = flat - self._first[source]
         whole = len(places) == size and bool((places == torch.arange(size)).all())
-        return _Slice(source, None if whole else places, numbers.shape)
+        return _Slice(source, None if whole else places.int(), numbers.shape)
 
 
 def _named(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

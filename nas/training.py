@@ -20,11 +20,13 @@ from edgesmith.nas.elastic import Architecture
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SuperTraining
 from edgesmith.nas.rounding import Policy
+from edgesmith.nas.space import Candidate
 from edgesmith.nas.statistics import recalibrated
-from edgesmith.nas.strategies.base import Draw, strategies
+from edgesmith.nas.strategies.base import Draw, Learner, strategies
 from edgesmith.pipeline.errors import DivergedTrainingError
 from edgesmith.pipeline.splits import Split
 from edgesmith.pipeline.stage import Progress
+from edgesmith.pipeline.training.group import Group
 from edgesmith.pipeline.training.loss import distilled_loss
 from edgesmith.pipeline.training.trainer import Trainer, Tuned, accuracy
 
@@ -40,6 +42,7 @@ class SuperTrainer:
     Args:
         teacher: the trained model.
         checkpoint: a file to resume from, written after every epoch.
+        group: of processes that train the same super-network.
     """
 
     def __init__(
@@ -50,11 +53,14 @@ class SuperTrainer:
         *,
         seed: int,
         checkpoint: Path | None = None,
+        group: Group | None = None,
     ) -> None:
+        self._group = group or Group()
         self._joint = joint
         self._teacher = teacher.eval().requires_grad_(False)
         self._options = options
         self._strategy = strategies().get(options.strategy)()
+        self._learner = self._strategy.learner(joint)
         self._divergence = _DIVERGENCES[options.divergence]
         self._train: Split | None = None
         generator, elastic = np.random.default_rng(seed), joint.elastic
@@ -68,6 +74,8 @@ class SuperTrainer:
             losses=self._losses,
             judge=self._judged,
             checkpoint=checkpoint,
+            group=self._group,
+            memory=self._learner,
         )
 
     def run(self, train: Split, selection: Split, progress: Progress | None = None) -> Tuned:
@@ -86,12 +94,17 @@ class SuperTrainer:
             )
         return tuned
 
+    def favourites(self) -> dict[str, Candidate]:
+        """What a strategy that learns thinks most of, by what for; none of one that does not."""
+        return {} if self._learner is None else self._learner.favourites()
+
     def _judged(self, selection: Split) -> float:
         """Mean accuracy, percent, of the largest sub-network, the smallest, and some between."""
         assert self._train is not None
         seen = torch.from_numpy(self._train.inputs[:_STATISTICS])
+        batch = self._options.batch_size
         found = [
-            accuracy(recalibrated(self._joint.network.extract(each), seen), selection)
+            accuracy(recalibrated(self._joint.network.extract(each), seen, batch), selection)
             for each in self._examples
         ]
         return sum(found) / len(found)
@@ -106,9 +119,28 @@ class SuperTrainer:
         taught = whole.detach()
         yield distilled_loss(whole, known, labels, options.distillation, options.temperature)
         del whole
-        for architecture in (*self._drawn(x, labels, generator), self._joint.elastic.smallest()):
+        if self._learner is None:
+            architectures = [*self._drawn(x, labels, generator)]
+        else:
+            architectures = []
+            yield from self._learned(x, taught, generator, self._learner)
+        for architecture in (*architectures, self._joint.elastic.smallest()):
             policy = self._policy(generator) if generator.random() < options.rounded else None
             yield self._divergence(self._run(x, architecture, policy), taught)
+
+    def _learned(
+        self, x: Tensor, taught: Tensor, generator: np.random.Generator, learner: Learner
+    ) -> Iterator[Tensor]:
+        """Of sub-networks and formats that a strategy draws, and is told of."""
+        genes = self._joint.genes
+        for _ in range(self._options.drawn):
+            candidate = learner.candidate(generator)
+            choices = genes.space.choices(candidate)
+            rounds = generator.random() < self._options.rounded
+            policy = genes.policy(choices) if rounds else None
+            loss = self._divergence(self._run(x, genes.architecture(choices), policy), taught)
+            yield loss
+            learner.learn(candidate, self._group.mean(float(loss.detach())), self._trainer.done)
 
     def _run(self, x: Tensor, architecture: Architecture, policy: Policy | None) -> Tensor:
         bfloat16 = self._options.precision == "bfloat16"
@@ -122,7 +154,8 @@ class SuperTrainer:
         @torch.no_grad()
         def loss(architecture: Architecture) -> float:
             out = self._run(x[:_LOOKED_AT], architecture, None)
-            return float(distilled_loss(out, None, labels[:_LOOKED_AT], 0.0, 1.0))
+            found = distilled_loss(out, None, labels[:_LOOKED_AT], 0.0, 1.0)
+            return self._group.mean(float(found))  # so that all processes draw the same
 
         joint, done = self._joint, self._trainer.done
         draw = Draw(joint.elastic, generator, done, joint.counts.macs, loss)

@@ -117,6 +117,24 @@ class PredictorQuality:
     tau: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Rung:
+    """Candidates that were looked at with more evidence than others.
+
+    Args:
+        name: what accuracy rests on here.
+        samples: of the selection split.
+        accuracy: number of a trial -> percent.
+        tau: Kendall's rank correlation with accuracy on the rung below, of these candidates; None
+            where there are too few of them or all are alike.
+    """
+
+    name: str
+    samples: int
+    accuracy: dict[int, float]
+    tau: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Found:
     """What follows from the trials of a search, whatever was searched.
@@ -151,6 +169,8 @@ class SearchResult(Found):
         units, kinds: of every metric.
         remeasured: number of a trial of the front -> metrics of its own artifact.
         frozen: layer -> why nothing in it can vary.
+        rungs: of the ladder of evidence, the one that the search itself stands on first. On the
+            last one the choice was made.
     """
 
     target: str
@@ -162,6 +182,7 @@ class SearchResult(Found):
     log10_size: float
     remeasured: dict[int, dict[str, float]]
     frozen: dict[str, str]
+    rungs: tuple[Rung, ...] = ()
 
     def summary(self) -> list[str]:
         """What a log and a report say."""
@@ -177,6 +198,7 @@ class SearchResult(Found):
         if "uniform int8" in self.marks:
             whole = self.trials[self.marks["uniform int8"]]
             told.append(f"the trained model in uniform int8: {self._said(whole.metrics)}")
+        told += [_climbed(rung, self.chosen) for rung in self.rungs[1:]]
         return [*told, *self.notes]
 
     def _said(self, metrics: Metrics) -> str:
@@ -184,3 +206,11 @@ class SearchResult(Found):
             f"{each.metric} {metrics[each.metric]:,.6g} {self.units[each.metric]}"
             for each in self.objectives
         )
+
+
+def _climbed(rung: Rung, chosen: int) -> str:
+    """`trained: 3 candidates, the chosen one 99.2 %; rank correlation with before 0.67`."""
+    said = f"{rung.name}: {len(rung.accuracy)} candidates"
+    if chosen in rung.accuracy:
+        said += f", the chosen one {rung.accuracy[chosen]:.4g} %"
+    return said if rung.tau is None else f"{said}; rank correlation with before {rung.tau:.2f}"

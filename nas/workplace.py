@@ -6,7 +6,9 @@ import copy
 import hashlib
 import io
 import math
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,14 @@ from edgesmith.nas.evaluation import Evaluator, Evidence
 from edgesmith.nas.genes import offered
 from edgesmith.nas.joint import Joint, joint_of
 from edgesmith.nas.options import SearchOptions
+from edgesmith.nas.space import Candidate
+from edgesmith.nas.values import Proposal
 from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import CacheError
+from edgesmith.pipeline.jsonvalue import adapter, to_json
 from edgesmith.pipeline.spec import Spec
-from edgesmith.pipeline.splits import read_split
+from edgesmith.pipeline.splits import Split, read_split
 from edgesmith.pipeline.stage import stage_seed
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.torch_model import load_model
@@ -32,10 +37,11 @@ from edgesmith.prune.driver import drawn
 from edgesmith.prune.importances.base import Labelled, Scores, importances
 from edgesmith.prune.structure import structure_of
 from edgesmith.quantize.options import PTQOptions
+from edgesmith.quantize.qat.train import Learning
 from edgesmith.targets.base import Target, TargetDescription
 from edgesmith.targets.cost import CostModel, cost_model
 
-_SCORES, _WEIGHTS = "scores.npz", "network.safetensors"
+_SCORES, _WEIGHTS, _FAVOURITES = "scores.npz", "network.safetensors", "favourites.json"
 _SAMPLES = 256  # that importances look at
 
 
@@ -66,6 +72,10 @@ class Workplace:
         self.restore(joint)
         return self.evaluator(joint)
 
+    def on_all_samples(self) -> Workplace:
+        """The same place, where candidates are scored on all of the selection split."""
+        return replace(self, options=replace(self.options, scored=None))
+
     @property
     def target(self) -> Target:
         """The target whose costs count."""
@@ -83,6 +93,7 @@ class Workplace:
         Raises:
             NothingElasticError: nothing in the model can vary.
             SearchError: no format is taken by all targets.
+            CacheError: a file cannot be read.
         """
         model = load_model(self.spec, self.load)
         shape = tuple(read_split(self.data, "selection").inputs.shape[1:])
@@ -112,6 +123,11 @@ class Workplace:
         seed = stage_seed(self.spec.seed, "quantize")
         return Evaluator(joint, evidence, self.quantization, self.target, self._costs(), seed=seed)
 
+    def learning(self) -> Learning:
+        """What the stage `quantize` trains the choice with."""
+        train, selection = (read_split(self.data, name) for name in ("train", "selection"))
+        return Learning(train, selection, load_model(self.spec, self.load))
+
     def restore(self, joint: Joint) -> bool:
         """Load the weights that were saved; whether there are any.
 
@@ -124,10 +140,7 @@ class Workplace:
         try:
             joint.network.load_state_dict(safetensors.torch.load_file(path))
         except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-            raise CacheError(
-                f"the super-network's weights in {path} cannot be read: {type(error).__name__}",
-                fix="delete them; training starts again",
-            ) from error
+            raise _damaged(path, error) from error
         return True
 
     def weights_digest(self) -> str:
@@ -135,8 +148,29 @@ class Workplace:
         with cache_errors(self.folder):
             return hashlib.sha256((self.folder / _WEIGHTS).read_bytes()).hexdigest()
 
-    def save(self, joint: Joint) -> None:
-        """Keep the super-network's weights, for workers and for the next start."""
+    def favourites(self, joint: Joint) -> tuple[Proposal, ...]:
+        """Candidates that the strategy of training thought most of, where it learned any.
+
+        Raises:
+            CacheError: they cannot be read.
+        """
+        path, space = self.folder / _FAVOURITES, joint.genes.space
+        if not path.exists():
+            return ()
+        try:
+            found = adapter(dict[str, tuple[int, ...]]).validate_json(path.read_bytes())
+            return tuple(Proposal(space.canonical(c), f"seed: {name}") for name, c in found.items())
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+
+    def save(self, joint: Joint, favourites: Mapping[str, Candidate]) -> None:
+        """Keep the super-network's weights, for workers and for the next start, and what the
+        strategy of its training thought most of.
+        """
+        if favourites:
+            with cache_errors(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(self.folder / _FAVOURITES, to_json(dict(favourites)).encode())
         state = {name: value.clone() for name, value in joint.network.state_dict().items()}
         with cache_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -149,19 +183,47 @@ class Workplace:
 
     def _scores(self, model: nn.Module, shape: tuple[int, ...]) -> dict[str, Scores]:
         """Importance of every unit, measured once."""
-        path = self.folder / _SCORES
+        path, options = self.folder / _SCORES, self.options
         if not path.exists():
-            groups = structure_of(model, shape, self.options.elasticity.exclude).groups
-            few = drawn(read_split(self.data, "train"), _SAMPLES, self.spec.seed)
-            data = Labelled(
-                torch.from_numpy(few.inputs), torch.from_numpy(few.labels), self.spec.seed
-            )
-            work = copy.deepcopy(model).eval().requires_grad_(True)
-            found = importances().get(self.options.importance)().scores(work, groups, data)
+            train = read_split(self.data, "train")
+            exclude, seed = options.elasticity.exclude, self.spec.seed
+            found = unit_scores(model, shape, train, options.importance, seed, exclude)
             buffer = io.BytesIO()
             np.savez(buffer, allow_pickle=False, **found)
             with cache_errors(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, buffer.getvalue())
-        with np.load(path, allow_pickle=False) as kept:
-            return {name: kept[name] for name in kept.files}
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                return {name: kept[name] for name in kept.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CacheError:
+    return CacheError(
+        f"{path.name}, which the search keeps, cannot be read: {type(error).__name__}",
+        fix=f"delete {path.parent}; the search starts again",
+    )
+
+
+def unit_scores(
+    model: nn.Module,
+    shape: tuple[int, ...],
+    train: Split,
+    importance: str,
+    seed: int,
+    exclude: tuple[str, ...] = (),
+) -> dict[str, Scores]:
+    """Group name -> importance of each of its units, on a few samples.
+
+    Args:
+        shape: of one sample.
+        importance: a file in `prune/importances/`.
+        exclude: shell-style patterns of layers that stay as they are.
+    """
+    groups = structure_of(model, shape, exclude).groups
+    few = drawn(train, _SAMPLES, seed)
+    data = Labelled(torch.from_numpy(few.inputs), torch.from_numpy(few.labels), seed)
+    work = copy.deepcopy(model).eval().requires_grad_(True)
+    return importances().get(importance)().scores(work, groups, data)

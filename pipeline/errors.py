@@ -181,6 +181,12 @@ class InfeasibleSearchError(SearchError):
     exit_code = ExitCode.BUDGET_MISSED
 
 
+class LostProcessError(SearchError):
+    """A process that trains the super-network with others died."""
+
+    code = "ES366"
+
+
 class ModelFileError(EdgesmithError):
     """A model file is truncated, hostile or not what its name says."""
 

@@ -27,6 +27,19 @@ def with_pruning(spec: Spec, *stages: str) -> tuple[str, ...]:
     return (*stages, *smaller(spec))
 
 
+def teacher_of(context: StageContext) -> nn.Module | None:
+    """The trained model, where what is quantized was made smaller: it knows more; else None.
+
+    Raises:
+        CheckpointError, CacheError: as `model_to_quantize`.
+    """
+    from edgesmith.pipeline.torch_model import load_model
+
+    if not smaller(context.spec):
+        return None
+    return load_model(context.spec, context.inputs["load"])
+
+
 def model_to_quantize(context: StageContext) -> nn.Module:
     """The float model that goes on, from the outputs of `load` and of `SMALLER`, where they ran.
 

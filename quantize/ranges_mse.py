@@ -20,11 +20,15 @@ def mse_range(histogram: Histogram, fmt: QFormat) -> tuple[float, float]:
     Coordinate descent: each end in turn is scanned over fractions of its extreme,
     coarse and then fine. Ties keep the wider range.
     """
-    weights = histogram.counts_without_zeros()
+    weights, centers = histogram.counts_without_zeros(), histogram.centers
+    known: dict[Affine, float] = {}  # many ranges round to one scale and zero point
     lowest, highest = low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
 
     def error(low: float, high: float) -> float:
-        return _error(histogram.centers, weights, Affine.of_range(low, high, fmt))
+        affine = Affine.of_range(low, high, fmt)
+        if affine not in known:
+            known[affine] = _error(centers, weights, affine)
+        return known[affine]
 
     for fractions in (_COARSE, _COARSE, _FINE, _FINE):
         lows = [max(low * fraction, lowest) for fraction in fractions]

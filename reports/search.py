@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from edgesmith.nas.values import ACCURACY, PredictorQuality, SearchResult, Trial
+from edgesmith.nas.values import ACCURACY, PredictorQuality, Rung, SearchResult, Trial
 from edgesmith.reports.numbers import Named, Number
 from edgesmith.reports.search_choices import ChoicesView, choices_view
 from edgesmith.reports.search_metrics import (
@@ -63,6 +63,17 @@ class PredictorLine:
 
 
 @dataclass(frozen=True)
+class RungLine:
+    """One step of the ladder of evidence."""
+
+    name: str
+    samples: Cell
+    candidates: Cell
+    choice: Cell
+    tau: Cell
+
+
+@dataclass(frozen=True)
 class Gain:
     """The chosen candidate against the trained model in `BASELINE`.
 
@@ -86,6 +97,7 @@ class SearchView:
         columns: title and kind of every metric in `rows`.
         predictors: names over the columns of `quality`.
         farthest: the largest difference of a re-measured figure, in words.
+        rungs: none where the search was all the evidence there is.
         frozen: layers, and why they were left alone.
     """
 
@@ -99,6 +111,7 @@ class SearchView:
     quality: tuple[PredictorLine, ...]
     remeasured: tuple[MemberFigure, ...]
     farthest: str
+    rungs: tuple[RungLine, ...]
     choices: ChoicesView
     frozen: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -121,6 +134,7 @@ def search_view(found: SearchResult) -> SearchView:
         quality=tuple(_quality(each, predictors) for each in _latest(found)),
         remeasured=tuple(_remeasured(found)),
         farthest=_farthest(found),
+        rungs=tuple(_rung(each, found.chosen) for each in found.rungs if len(found.rungs) > 1),
         choices=choices_view(found),
         frozen=_frozen(found.frozen),
         notes=tuple(visible(note) for note in found.notes),
@@ -258,13 +272,23 @@ def _quality(found: PredictorQuality, predictors: list[str]) -> PredictorLine:
         title_of(found.metric),
         count(found.evaluations),
         visible(found.predictor),
-        tuple(
-            Cell(f"{found.tau[name]:.2f}".replace("-", "−"), repr(found.tau[name]))
-            if name in found.tau
-            else Cell(NOTHING)
-            for name in predictors
-        ),
+        tuple(_tau(found.tau.get(name)) for name in predictors),
     )
+
+
+def _rung(rung: Rung, chosen: int) -> RungLine:
+    score = rung.accuracy.get(chosen)
+    return RungLine(
+        visible(rung.name),
+        Cell(count(rung.samples), repr(rung.samples)),
+        Cell(count(len(rung.accuracy)), repr(len(rung.accuracy))),
+        Cell(NOTHING) if score is None else Cell(f"{score:.2f}", repr(score)),
+        _tau(rung.tau),
+    )
+
+
+def _tau(tau: float | None) -> Cell:
+    return Cell(NOTHING) if tau is None else Cell(f"{tau:.2f}".replace("-", "−"), repr(tau))
 
 
 def _remeasured(found: SearchResult) -> Iterator[MemberFigure]:

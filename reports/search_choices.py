@@ -70,7 +70,9 @@ class ChoicesView:
 
 def choices_view(found: SearchResult) -> ChoicesView:
     """The choices of the front's members, spread over it, in its order."""
-    members = tuple(spread(found.front, found.chosen))
+    chosen = () if found.chosen is None else (found.chosen,)
+    shown = tuple(dict.fromkeys((*found.front, *chosen)))
+    members = tuple(spread(shown, found.chosen))
     trials = [found.trials[number] for number in members]
     names: dict[str, list[str]] = {}
     for name in trials[0].choices if trials else ():
@@ -85,7 +87,7 @@ def choices_view(found: SearchResult) -> ChoicesView:
             )
             for kind, of_kind in names.items()
         ),
-        len(found.front) - len(members),
+        len(shown) - len(members),
     )
 
 

@@ -37,12 +37,12 @@ def chosen(
     fold = np.random.default_rng(seed).permutation(len(values)) % min(folds, len(values))
     known = _known()
     taus = {
-        name: _tau(_left_out(predictor, features, values, fold), values)
+        name: rank_correlation(_left_out(predictor, features, values, fold), values)
         for name, predictor in known.items()
     }
     best = max(taus, key=lambda name: taus[name])
     if proxy is not None:
-        taus[PROXY] = _tau(proxy, values)
+        taus[PROXY] = rank_correlation(proxy, values)
     return known[best].fit(features, values), best, taus
 
 
@@ -55,7 +55,7 @@ def _left_out(predictor: Predictor, features: Floats, values: Floats, fold: Fold
     return predicted
 
 
-def _tau(predicted: Floats, values: Floats) -> float:
+def rank_correlation(predicted: Floats, values: Floats) -> float:
     """Kendall's tau-b; 0 where either does not vary."""
     tau = float(kendalltau(predicted, values).statistic)
     return 0.0 if np.isnan(tau) else tau

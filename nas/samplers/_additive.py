@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint
 from scipy.sparse import coo_array
 
 from edgesmith.nas.space import Candidate, Floats, Space
+from edgesmith.quantize.allocation.highs import milp
 
 Variable = tuple[int, int]
 """Place of a gene, and index of one of its choices, at least 1."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesmith.nas.predictors._choose import chosen
+from edgesmith.nas.predictors._scales import scale_of
 from edgesmith.nas.predictors.base import Fitted
 from edgesmith.nas.samplers._record import metrics_of
 from edgesmith.nas.samplers.base import Log
@@ -57,14 +58,17 @@ class Surrogate:
         for name in metrics_of(task):
             if name in computed[0]:
                 continue
-            values = np.array([each[name] for each in metrics])
+            values = scale_of(name).forth(np.array([each[name] for each in metrics]))
             fitted[name], best, taus = chosen(features, values, proxy, folds, task.seed)
             log.predictors.append(PredictorQuality(name, len(metrics), best, taus))
         return cls(task, fitted)
 
     def __call__(self, features: Floats, computed: Sequence[Metrics]) -> tuple[Floats, Floats]:
         """Losses [N, K] and violations [N] of candidates by their features [N, F]."""
-        columns = {name: each.predict(features).tolist() for name, each in self.fitted.items()}
+        columns = {
+            name: scale_of(name).back(each.predict(features)).tolist()
+            for name, each in self.fitted.items()
+        }
         metrics = [
             {**known, **{name: column[at] for name, column in columns.items()}}
             for at, known in enumerate(computed)

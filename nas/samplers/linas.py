@@ -29,6 +29,7 @@ from edgesmith.nas.space import Candidate, Floats
 from edgesmith.nas.values import Proposal, Task
 
 Count = Annotated[int, Field(ge=1)]
+_LEAST_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Linas(Sampler):
 
     Args:
         first: candidates that are measured before anything is predicted, the seeds among them.
-        batch: candidates between two times of learning.
+        batch: candidates between two times of learning, at most; a third of what is known.
         explore: share of a batch that is random.
         population: of the inner search.
         predicted_evaluations: of each inner search.
@@ -45,7 +46,7 @@ class Linas(Sampler):
     """
 
     name: ClassVar[str] = "linas"
-    first: Count = 30
+    first: Count = 16
     batch: Count = 15
     explore: Annotated[float, Field(ge=0, le=1)] = 0.15
     population: Annotated[int, Field(ge=4)] = 100
@@ -68,7 +69,8 @@ class Linas(Sampler):
     def _proposals(
         self, record: Record, log: Log, generator: np.random.Generator
     ) -> list[Proposal]:
-        count = min(self.batch, record.left)
+        # While little is known, predictors learn again soon.
+        count = min(self.batch, max(len(record.measured) // 3, _LEAST_BATCH), record.left)
         best: list[Candidate] = []
         if len(record.measured) >= LEAST and count:
             wanted = count - round(self.explore * count)
@@ -82,7 +84,7 @@ class Linas(Sampler):
         """New candidates that the inner search came across."""
         task, space = record.task, record.task.space
         known = list(record.measured)
-        features = _Features(record, known)
+        features = Features(record, known)
         first = dict.fromkeys(record.best(self.population // 2))
         for _ in range(self.population - len(first)):
             first[space.drawn(generator)] = None
@@ -106,7 +108,7 @@ class Linas(Sampler):
             ).without(record.asked)
 
 
-class _Features:
+class Features:
     """Choices, and computed metrics by magnitude in deviations of the known candidates."""
 
     def __init__(self, record: Record, known: Sequence[Candidate]) -> None:

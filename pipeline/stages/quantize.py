@@ -99,6 +99,7 @@ class Quantize(PTQOptions, Stage):
         """After quantization-aware training, which goes on where an interrupted run ended."""
         import shutil
 
+        from edgesmith.pipeline.pruned import teacher_of
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.unfinished import unfinished_folder
         from edgesmith.quantize.qat.train import Learning, train_quantized
@@ -107,7 +108,7 @@ class Quantize(PTQOptions, Stage):
         data = context.inputs["data"]
         trained = train_quantized(
             start,
-            Learning(read_split(data, "train"), read_split(data, "selection")),
+            Learning(read_split(data, "train"), read_split(data, "selection"), teacher_of(context)),
             options,
             seed=context.seed,
             masks=masks,

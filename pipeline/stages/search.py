@@ -65,7 +65,7 @@ class Search(SearchOptions, Stage):
     def run(self, context: StageContext) -> None:
         import shutil
 
-        from edgesmith.nas.run import ARCHIVE, search_jointly
+        from edgesmith.nas.run import search_jointly
         from edgesmith.nas.stored import save_chosen
         from edgesmith.nas.workplace import Workplace
         from edgesmith.pipeline.errors import SearchError
@@ -89,7 +89,8 @@ class Search(SearchOptions, Stage):
         )
         chosen = search_jointly(workplace, context.progress)
         save_chosen(chosen, context.folder)
-        shutil.copyfile(unfinished / ARCHIVE, context.folder / ARCHIVE)
+        for archive in unfinished.glob("*.jsonl"):
+            shutil.copyfile(archive, context.folder / archive.name)
         shutil.rmtree(unfinished, ignore_errors=True)
         for line in chosen.result.summary():
             context.log.info("%s", line)

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import CacheError
 from edgesmith.pipeline.stage import Progress, SilentProgress
 from edgesmith.pipeline.training.augment import augmented
+from edgesmith.pipeline.training.group import Group
 from edgesmith.pipeline.training.loss import distilled_loss
 from edgesmith.pipeline.training.options import Training
 
@@ -82,6 +84,16 @@ Losses = Callable[[Tensor, Tensor], Iterator[Tensor]]
 """Of inputs and labels: losses whose gradients add up to one step, one after the other."""
 
 
+class Memory(Protocol):
+    """What learns beside the student, and has to resume with it."""
+
+    def state(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Everything it has learned."""
+
+    def restore(self, state: dict[str, npt.NDArray[np.float64]]) -> None:
+        """Go on from there."""
+
+
 @dataclass
 class _State:
     """What a checkpoint holds; `best` is the weights of the best epoch."""
@@ -94,6 +106,7 @@ class _State:
     model: dict[str, Tensor]
     best: dict[str, Tensor]
     optimizer: dict[str, Any]
+    memory: dict[str, Tensor]
 
 
 class Trainer:
@@ -107,6 +120,9 @@ class Trainer:
             of one; labels and the teacher's outputs if not given.
         judge: accuracy of the student, percent of a split, which decides which epoch is kept.
         checkpoint: a file to resume from, written after every epoch; it is left in place.
+        group: of processes that train the same student; none by default. All have the same
+            arguments; the first one's judge decides, and it alone writes the checkpoint.
+        memory: kept in the checkpoint.
     """
 
     def __init__(
@@ -121,7 +137,11 @@ class Trainer:
         losses: Losses | None = None,
         judge: Callable[[Split], float] | None = None,
         checkpoint: Path | None = None,
+        group: Group | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        self._memory = memory
+        self._group = group or Group()
         self._student = student
         self._teacher = teacher if options.distillation > 0 else None
         self._options = options
@@ -168,12 +188,12 @@ class Trainer:
         return Tuned(state.before, state.best_accuracy, state.epoch, state.diverged)
 
     def _fresh(self, selection: Split) -> _State:
-        before = self._judged(selection)
+        before = self._group.told(lambda: self._judged(selection))
         weights = _copied(self._student)
-        return _State(0, before, before, 0, False, weights, weights, {})
+        return _State(0, before, before, 0, False, weights, weights, {}, {})
 
     def _judge(self, state: _State, selection: Split) -> None:
-        found = self._judged(selection)
+        found = self._group.told(lambda: self._judged(selection))
         state.diverged = found < _COLLAPSED * state.best_accuracy
         state.since_best += 1
         if found > state.best_accuracy:
@@ -188,8 +208,11 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed((self._seed * 1_000_003 + epoch) % (1 << 63))
             for step, chosen in enumerate(torch.randperm(len(labels)).split(options.batch_size)):
-                if len(chosen) < 2:
+                if len(chosen) < 2 * self._group.count:
                     continue  # batch norm needs two
+                if self._group.count > 1:
+                    # Parts of other sizes may have drawn other numbers in the last step.
+                    torch.manual_seed((self._seed + (epoch * steps + step) * 1_000_003) % (1 << 63))
                 self._set_rate((epoch * steps + step) / (options.epochs * steps))
                 if not self._step(augmented(inputs[chosen], options), labels[chosen]):
                     return False
@@ -217,20 +240,26 @@ class Trainer:
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         self._optimizer.zero_grad()
+        together = len(x)
+        x, labels = self._group.part(x), self._group.part(labels)
         for loss in self._losses(x, labels):
-            if not torch.isfinite(loss):
+            if not self._group.agreed(bool(torch.isfinite(loss))):
                 return False
             loss.backward()
+        self._group.add((p for g in self._groups for p in g.parameters), len(x) / together)
         nn.utils.clip_grad_norm_([p for g in self._groups for p in g.parameters], _CLIP)
         self._optimizer.step()
         self._after_step()
         return True
 
     def _save(self, state: _State) -> None:
-        if self._checkpoint is None:
+        if self._checkpoint is None or not self._group.first:
             return
         state.model = self._student.state_dict()
         state.optimizer = self._optimizer.state_dict()
+        if self._memory is not None:
+            held = self._memory.state()
+            state.memory = {name: torch.from_numpy(value) for name, value in held.items()}
         buffer = io.BytesIO()
         torch.save(vars(state), buffer)
         with cache_errors(self._checkpoint.parent):
@@ -245,6 +274,8 @@ class Trainer:
             state = _State(**torch.load(path, map_location="cpu", weights_only=True))
             self._student.load_state_dict(state.model)
             self._optimizer.load_state_dict(state.optimizer)
+            if self._memory is not None:
+                self._memory.restore({name: each.numpy() for name, each in state.memory.items()})
         except (OSError, RuntimeError, TypeError, ValueError, KeyError, EOFError) as error:
             raise _damaged(path, error) from error
         except pickle.UnpicklingError as error:

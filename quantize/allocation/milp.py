@@ -26,10 +26,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.optimize import Bounds, LinearConstraint
 from scipy.sparse import coo_array
 
 from edgesmith.pipeline.errors import AllocationError, UnreachableBudgetError
+from edgesmith.quantize.allocation.highs import milp
 from edgesmith.quantize.allocation.local import descend, improve
 from edgesmith.quantize.allocation.problem import Pair, Picked, Problem, Solution
 

@@ -18,7 +18,7 @@ class QAT(Training):
 
     Args:
         learning_rate: of weights and biases at the start; falls to 0 by a cosine.
-        distillation: weight of the float model's outputs against the labels, 0 to 1.
+        distillation: weight of the trained model's outputs against the labels, 0 to 1.
         weight_quantizer: of weights of 1 and 2 bits; wider ones and floats always learn their
             step sizes (`lsq`). `xnor` is for 1 bit, `auto` is it there and `lsq` at 2 bits.
         scale_rate: learning rate of the logarithms of scales, relative to `learning_rate`;

@@ -70,7 +70,7 @@ class _FakeQuantize(torch.autograd.Function):
         ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor | None, fmt: QFormat, damping: float
     ) -> Tensor:
         y = rounded(x, scale, zero_point, fmt).mul_(scale)
-        ctx.save_for_backward(x, scale, zero_point, y)
+        ctx.save_for_backward(x, scale, zero_point, y if ctx.needs_input_grad[1] else None)
         ctx.format, ctx.damping = fmt, damping
         return y
 

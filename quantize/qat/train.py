@@ -38,10 +38,15 @@ LABEL = "quantization-aware training"
 
 @dataclass(frozen=True)
 class Learning:
-    """What training learns on, and what decides which epoch is kept."""
+    """What training learns on, and what decides which epoch is kept.
+
+    Args:
+        teacher: in eval mode, its outputs are distilled; None is the float model that is quantized.
+    """
 
     train: Split
     selection: Split
+    teacher: nn.Module | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +106,7 @@ def train_quantized(
     """Train a quantized model's weights, biases and scales.
 
     Args:
-        start: it is not changed; its float network is the teacher.
+        start: it is not changed.
         masks: layer -> True where a weight is trained (`folded_masks`).
         checkpoint: a file to resume from, written after every epoch.
 
@@ -117,12 +122,12 @@ def train_quantized(
     scales = list(network.scales)
     if scales:
         groups.append(ParameterGroup(scales, options.scale_rate, decays=False))
-    teacher = start.floating
+    teacher = learning.teacher or start.floating
     trainer = Trainer(network, teacher, options, seed=seed, groups=groups, checkpoint=checkpoint)
     tuned = trainer.run(learning.train, learning.selection, progress, LABEL)
     improved = tuned.accuracy > before
     result = QATResult(
-        floating=accuracy(teacher, learning.selection),
+        floating=accuracy(start.floating, learning.selection),
         before=before,
         after=max(before, tuned.accuracy),
         epochs=tuned.epochs,

@@ -20,4 +20,6 @@ def test_the_spec_has_no_problems(path: Path) -> None:
 
 
 def test_there_are_specs() -> None:
-    assert {"ic", "ic-mixed", "ic-pruned", "kws", "spec"} <= {path.stem for path in SPECS}
+    assert {"ic", "ic-mixed", "ic-pruned", "ic-search", "kws", "kws-search", "spec"} <= {
+        path.stem for path in SPECS
+    }

@@ -15,6 +15,7 @@ from edgesmith.nas.values import (
     Objective,
     PredictorQuality,
     Proposal,
+    Rung,
     SearchResult,
     Task,
     Trial,
@@ -80,6 +81,20 @@ def sample_search(*, hostile: bool = False, evaluations: int = TRIALS) -> Search
         log10_size=space.log10_size,
         remeasured=_remeasured(what.front, trials),
         frozen={HOSTILE[1] if hostile else "classifier": "it makes the model's output"},
+        rungs=_rungs(what.front, what.chosen, trials, HOSTILE[0] if hostile else "after training"),
+    )
+
+
+def _rungs(
+    front: Sequence[int], chosen: int | None, trials: Sequence[Trial], last: str
+) -> tuple[Rung, ...]:
+    """The search, the front on all samples, and the choice trained."""
+    accuracy = {each.number: each.metrics[ACCURACY] for each in trials if not each.failed}
+    assert chosen is not None
+    return (
+        Rung("search", 1000, accuracy, 0.31),
+        Rung("all of the selection split", 5000, {n: accuracy[n] - 0.5 for n in front}, -0.2),
+        Rung(last, 5000, {chosen: accuracy[chosen] + 0.25}, None),
     )
 
 

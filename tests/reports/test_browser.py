@@ -87,10 +87,11 @@ def show(browser: Chrome, folder: Path, name: str, *, scheme: str = "light") -> 
         {"name": "prefers-reduced-motion", "value": "reduce"},  # clicks must not chase a scroll
     ]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.get("about:blank")  # nothing that an earlier page still does counts
     log(browser, "browser")
     log(browser, "performance")
     browser.get((folder / f"{name}.html").as_uri())
-    WebDriverWait(browser, 30).until(
+    WebDriverWait(browser, 120).until(
         lambda driver: driver.execute_script("return document.documentElement.dataset.ready")
     )
 
@@ -106,12 +107,14 @@ def script(browser: Chrome, code: str, *arguments: object) -> Any:
 
 
 def requests(browser: Chrome) -> list[str]:
-    """Every URL that the page asked for since the log was last read."""
+    """Every URL that the page, not the browser, asked for since the log was last read."""
+    page = browser.current_url
     events = [json.loads(entry["message"])["message"] for entry in log(browser, "performance")]
     return [
         event["params"]["request"]["url"]
         for event in events
         if event["method"] == "Network.requestWillBeSent"
+        and event["params"]["documentURL"] == page
     ]
 
 

@@ -23,6 +23,7 @@ from edgesmith.reports.render import render_html
 from edgesmith.reports.search import SearchView, search_view
 from edgesmith.reports.search_choices import choices_view, spread
 from edgesmith.reports.search_plots import hypervolume_figure, predictors_figure
+from edgesmith.reports.tables import NOTHING
 from edgesmith.reports.view import build_view
 from tests.reports.sample import HOSTILE, Sample, sample_result
 from tests.reports.search_sample import FAILED, TRIALS, sample_search, searched_result
@@ -124,6 +125,23 @@ def test_remeasured_members_are_compared_where_both_figures_exist() -> None:
     assert (none.remeasured, none.farthest) == ((), "")
     exact = {SEARCH.chosen: dict(CHOSEN.metrics)} if SEARCH.chosen is not None else {}
     assert search_view(replace(SEARCH, remeasured=exact)).farthest == "No figure differs."
+
+
+def test_rungs_tell_what_the_choice_rests_on() -> None:
+    names = [row.name for row in VIEW.rungs]
+    assert names == ["search", "all of the selection split", "after training"]
+    assert [row.tau.text for row in VIEW.rungs] == ["0.31", "−0.20", NOTHING]
+    assert [row.candidates.text for row in VIEW.rungs][1:] == [str(len(SEARCH.front)), "1"]
+    assert VIEW.rungs[2].choice.text == f"{CHOSEN.metrics['accuracy'] + 0.25:.2f}"
+    assert search_view(replace(SEARCH, rungs=SEARCH.rungs[:1])).rungs == ()
+    other = replace(SEARCH.rungs[2], accuracy={})
+    assert search_view(replace(SEARCH, rungs=(other, other))).rungs[0].choice.text == NOTHING
+
+
+def test_a_choice_that_training_brought_within_the_limits_has_a_column() -> None:
+    outside = next(t.number for t in SEARCH.trials if not t.failed and t.number not in SEARCH.front)
+    view = search_view(replace(SEARCH, chosen=outside))
+    assert outside in view.choices.members
 
 
 def test_predictors_are_shown_as_they_were_at_last_the_proxy_after_them() -> None:

@@ -184,7 +184,7 @@ def test_processes_end_with_the_search() -> None:
 
 
 SCRIPT = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from edgesmith.nas.executors.pool import Pool
 
 class Endless:
@@ -197,6 +197,8 @@ class Endless:
         time.sleep(600)
 
 if __name__ == "__main__":
+    # A shell that runs the tests in the background has them ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Pool(workers=2).opened(Endless()) as evaluations:
         list(evaluations([{}, {}]))
 """
@@ -210,7 +212,9 @@ def test_a_search_that_is_killed_leaves_no_process_behind(
     script.write_text(SCRIPT)
     notes.mkdir()
     killed = subprocess.Popen(
-        [sys.executable, str(script), str(notes)], cwd=ROOT, stderr=subprocess.DEVNULL
+        [sys.executable, str(script), str(notes)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
     )
     try:
         assert _soon(lambda: len(list(notes.iterdir())) == 2)

@@ -15,6 +15,7 @@ from edgesmith.nas.stored import load_result
 from edgesmith.pipeline.jsonvalue import from_json
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.pipeline.target_facts import get_target
+from edgesmith.quantize.qat.values import load_result as qat_result
 from tests.pipeline.test_end_to_end import edgesmith
 from tests.prune.test_stage import PRUNED, outputs, project
 
@@ -77,6 +78,32 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
     assert chosen[metric] <= whole[metric]
     assert f"searched 16 of 10^{result.log10_size:.0f} candidates" in "\n".join(found.notes)
     assert not any((folder / ".edgesmith/unfinished").glob("*"))
+
+
+def test_finalists_are_trained_and_the_integers_of_the_choice_ship(tmp_path: Path) -> None:
+    """What training gave in the search, the stage `quantize` gives again: the same accuracy of the
+    same integers, on the same samples.
+    """
+    changes = (
+        ("minimize:", "scored: 48\n    finalists: 2\n    minimize:"),
+        ("  - {stage: measure", "  - {stage: quantize, qat: {epochs: 2}}\n  - {stage: measure"),
+    )
+    folder = searching(tmp_path, "c-host", "weight-bytes", changes)
+    done = edgesmith(folder, "run", "spec.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = load_result(outputs(folder, "search"))
+    searched, confirmed, trained = result.rungs
+    assert (searched.samples, confirmed.samples, trained.samples) == (48, 96, 96)
+    assert set(result.front) <= set(confirmed.accuracy)
+    assert result.chosen in trained.accuracy
+    assert result.chosen is not None
+    after = qat_result(outputs(folder, "quantize"))
+    assert after is not None
+    assert after.after == trained.accuracy[result.chosen]
+    report = (folder / "runs/bars/c-host/report.html").read_text()
+    assert "From many candidates to one" in report
+    for name in ("trials", "confirmed", "trained"):
+        assert (outputs(folder, "search") / f"{name}.jsonl").exists()
 
 
 def test_a_search_that_is_killed_again_and_again_finds_the_same(tmp_path: Path) -> None:

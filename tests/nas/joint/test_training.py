@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 from torch import nn
 
 from edgesmith.nas.options import SuperTraining
+from edgesmith.nas.space import Candidate
 from edgesmith.nas.strategies.base import Draw, strategies
+from edgesmith.nas.strategies.fliqs import TARGETS
 from edgesmith.nas.training import SuperTrainer
 from edgesmith.pipeline.errors import DivergedTrainingError, SpecError
 from edgesmith.pipeline.stage import SilentProgress
@@ -136,3 +139,29 @@ def test_shrinking_opens_one_choice_after_the_other() -> None:
     depths = [deepest(done) for done in (0.05, 0.2, 0.6)]
     assert depths == sorted(depths)
     assert depths[0] < depths[2] == 7
+
+
+def test_a_strategy_that_learns_draws_what_costs_what_it_is_asked_for() -> None:
+    """Its favourites come closer to the wanted sizes than chance does, and are what it drew."""
+    model, found = classifier()
+    options = replace(OPTIONS, strategy="fliqs", epochs=12, drawn=3, batch_size=16)
+    trainer = SuperTrainer(found, model, options, seed=0)
+    trainer.run(TRAIN, SELECTION)
+    favourites = trainer.favourites()
+    assert list(favourites) == [f"policy for {target:g}" for target in TARGETS]
+    space = found.genes.space
+    whole = found.counts((0,) * len(space.genes))["bit-operations"]
+
+    def misses(candidates: Sequence[Candidate]) -> float:
+        shares = [found.counts(each)["bit-operations"] / whole for each in candidates]
+        pairs = zip(shares, TARGETS, strict=True)
+        return sum(abs(1 - share / target) for share, target in pairs)
+
+    generator = np.random.default_rng(0)
+    chance = [misses([space.drawn(generator) for _ in TARGETS]) for _ in range(50)]
+    assert misses(list(favourites.values())) < 0.5 * float(np.median(chance))
+
+
+def test_other_strategies_have_no_favourites() -> None:
+    model, found = classifier()
+    assert SuperTrainer(found, model, OPTIONS, seed=0).favourites() == {}

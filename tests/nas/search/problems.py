@@ -29,13 +29,13 @@ class Network:
     lose together, and of noise that is the same whenever a candidate is measured. Cost is exact.
 
     Args:
-        noise: deviation of accuracy.
+        noise: deviation of accuracy, in points.
     """
 
     blocks: int = 6
     widths: tuple[int, ...] = (64, 48, 32, 16)
     formats: tuple[str, ...] = ("int8", "int4", "int2")
-    noise: float = 0.002
+    noise: float = 0.2
     seed: int = 0
 
     @cached_property
@@ -76,7 +76,7 @@ class Network:
         return {COST: cost + 1e3, BYTES: stored + 100.0}
 
     def accuracy(self, candidate: Candidate) -> float:
-        """Between 0.1 and 1."""
+        """Percent, from 10."""
         chosen, weight = self.space.choices(candidate), self._weights
         lost, before = 0.0, 0.0
         for block in range(self.blocks):
@@ -97,7 +97,7 @@ class Network:
             before = min(here, 1.5)
         key = np.frombuffer(repr(candidate).encode(), dtype=np.uint8).astype(np.uint32)
         noise = np.random.default_rng([self.seed, *key]).normal(0.0, self.noise)
-        return float(0.1 + 0.85 * np.exp(-lost / (1.2 * self.blocks)) + noise)
+        return float(10 + 85 * np.exp(-lost / (1.2 * self.blocks)) + noise)
 
     def measure(self, candidate: Candidate) -> dict[str, float]:
         """Everything about a candidate."""

@@ -9,6 +9,8 @@ from scipy.stats import kendalltau
 from edgesmith.nas.predictors._choose import PROXY, chosen
 from edgesmith.nas.predictors._features import at_least, logarithms
 from edgesmith.nas.predictors.base import predictors
+from edgesmith.nas.predictors.gaussian import Gaussian
+from edgesmith.nas.predictors.svr import SupportVectors
 from edgesmith.nas.space import Floats
 from tests.nas.search.problems import COST, Network
 
@@ -28,7 +30,7 @@ def table(network: Network) -> tuple[Floats, Floats, Floats]:
 
 
 def test_all_predictors_are_registered() -> None:
-    assert NAMES == ("ridge", "svr", "trees")
+    assert NAMES == ("gaussian", "ridge", "svr", "trees")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,6 +58,22 @@ def test_what_does_not_vary_is_predicted(name: str) -> None:
     features, _, _ = table(Network(blocks=4))
     fitted = predictors().get(name)().fit(features[:10], np.full(10, 0.7))
     assert fitted.predict(features) == pytest.approx(np.full(len(features), 0.7))
+
+
+def test_a_gaussian_process_finds_what_matters() -> None:
+    """Of forty features three matter: few measurements suffice, and more than lengths are learned
+    from are used.
+    """
+    generator = np.random.default_rng(0)
+    features = generator.random((600, 40))
+    values = np.sin(3 * features[:, 0]) * features[:, 1] + features[:, 2] ** 2
+    shared = Gaussian(iterations=60)
+    for count, least in ((80, 0.8), (300, 0.9)):
+        fitted = shared.fit(features[:count], values[:count])
+        found = kendalltau(fitted.predict(features[300:]), values[300:]).statistic
+        assert found > least
+    alike = SupportVectors().fit(features[:80], values[:80]).predict(features[300:])
+    assert kendalltau(alike, values[300:]).statistic < 0.8
 
 
 def test_the_best_in_cross_validation_is_chosen_and_the_proxy_only_reported() -> None:

@@ -115,7 +115,7 @@ def test_it_ends_where_everything_fails(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("limit", [2_000.0, -1.0])
 def test_limits_that_little_or_nothing_keeps(name: str, limit: float) -> None:
-    tight = (Constraint(BYTES, "most", limit), Constraint(ACCURACY, "least", 0.3))
+    tight = (Constraint(BYTES, "most", limit), Constraint(ACCURACY, "least", 30))
     batches, _ = searched(sampler(name), NETWORK.task(50, constraints=tight), NETWORK.measure)
     assert 0 < len(set(asked(batches))) == len(asked(batches)) <= 50
 

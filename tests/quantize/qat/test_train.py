@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +168,23 @@ def test_distillation_has_the_float_model_as_teacher() -> None:
     taught = train_quantized(start(NARROW), learning, options, seed=3)
     alone = train_quantized(start(NARROW), learning, replace(options, distillation=0.0), seed=3)
     assert taught.result.after > alone.result.after + 3
+
+
+def test_another_teacher_may_know_more() -> None:
+    """The scrambled network teaches nothing of use; a model that knows does."""
+    scrambled = copy.deepcopy(model())
+    with torch.no_grad():
+        for each in scrambled.parameters():
+            each.copy_(torch.randn_like(each) * each.std())
+    options = replace(OPTIONS, distillation=1.0, patience=1, epochs=1)
+    fooled = Learning(DATA.train, DATA.selection, scrambled.eval())
+    taught = Learning(DATA.train, DATA.selection, model().eval())
+    worse, better, own = (
+        train_quantized(start(NARROW), each, options, seed=3).result.after
+        for each in (fooled, taught, DATA)
+    )
+    assert worse < better
+    assert better == own, "the float model itself is the default"
 
 
 def test_bfloat16_changes_the_training_and_not_the_judge() -> None:

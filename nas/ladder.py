@@ -1,0 +1,206 @@
+"""The rungs of evidence above the search, each for fewer candidates than the one below.
+
+    limits on what follows from shapes and formats   before anything is asked for
+    sensitivity of the trained model to formats      seeds, and a feature of predictors
+    a part of the selection split                    every candidate of the search
+    all of it                                        members of the front
+    quantization-aware training                      finalists around the choice
+
+How well each rung ranks the candidates of the next one is Kendall's tau of the two, and logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from edgesmith.nas.archive import Archive
+from edgesmith.nas.choice import chosen_row
+from edgesmith.nas.driver import search
+from edgesmith.nas.executors.base import Evaluation, Executor, Factory
+from edgesmith.nas.executors.serial import Serial
+from edgesmith.nas.found import revised
+from edgesmith.nas.front import nondominated
+from edgesmith.nas.proxy import SENSITIVITY
+from edgesmith.nas.samplers.base import Asking, Log, Sampler
+from edgesmith.nas.values import ACCURACY, Found, Proposal, Rung, Task, Trial
+from edgesmith.pipeline.errors import NothingEvaluatedError
+from edgesmith.pipeline.stage import Progress
+from edgesmith.quantize.allocation.allocate import spread_over
+
+SEARCHED, ALL, TRAINED = "search", "all of the selection split", "after training"
+_FEWEST = 3  # candidates that can be ranked
+
+
+def searched(found: Found, samples: int) -> Rung:
+    """What the search itself stands on: accuracy of every candidate, and below it sensitivity, by
+    which it ranks the trained model in formats of its own.
+    """
+    known = {each.number: each.metrics for each in found.trials if not each.failed}
+    accuracy = {number: metrics[ACCURACY] for number, metrics in known.items()}
+    proxy = {n: -metrics[SENSITIVITY] for n, metrics in known.items() if SENSITIVITY in metrics}
+    return Rung(SEARCHED, samples, accuracy, _tau(proxy, accuracy))
+
+
+def confirmed(
+    before: Found,
+    task: Task,
+    rule: str,
+    make: Factory,
+    executor: Executor,
+    archive: Archive,
+    progress: Progress,
+    samples: int,
+) -> tuple[Found, Rung]:
+    """The search's outcome once every member of its front was scored on all samples.
+
+    Who falls behind makes room for others, who are scored then, too.
+
+    Args:
+        before: has a front.
+        task: its limits are those for all samples.
+        make: gives what scores on all of them.
+        samples: how many there are.
+
+    Raises:
+        NothingEvaluatedError, EvaluationError, SearchError, CacheError: see `driver.search`.
+    """
+    again: dict[int, Trial] = {}
+
+    def now() -> Found:
+        trials = [again.get(each.number, each) for each in before.trials]
+        return revised(before, task, trials, rule)
+
+    def asking(*_: object) -> Asking:
+        while missing := [number for number in now().front if number not in again]:
+            trials = yield [_proposal(task, before.trials[number]) for number in missing]
+            again.update(_renumbered(trials, before, missing, samples))
+
+    relaxed = replace(task, seeds=(), evaluations=len(before.trials))
+    label = "scoring the front on all samples"
+    search(relaxed, _Asked(asking), make, executor, archive, progress, rule=rule, label=label)
+    return now(), _rung(ALL, samples, again, before.trials)
+
+
+def trained(
+    before: Found,
+    task: Task,
+    rule: str,
+    finalists: Sequence[int],
+    evaluate: Evaluation,
+    archive: Archive,
+    progress: Progress,
+    samples: int,
+) -> tuple[Found, Rung]:
+    """The outcome once finalists were trained; one of them that keeps all limits then is chosen.
+
+    Their trials stay what they were, since others are compared with them untrained.
+
+    Args:
+        finalists: numbers of trials; at least one.
+        evaluate: trains and scores.
+
+    Returns:
+        The outcome, with a note where training failed for all of them, and the rung.
+
+    Raises:
+        EvaluationError, CacheError: see `driver.search`.
+    """
+    again: dict[int, Trial] = {}
+
+    def asking(*_: object) -> Asking:
+        trials = yield [_proposal(task, before.trials[number]) for number in finalists]
+        again.update(_renumbered(trials, before, finalists, samples))
+
+    alone = replace(task, seeds=(), evaluations=len(finalists))
+    label = "training finalists"
+    try:
+        search(alone, _Asked(asking), lambda: evaluate, Serial(), archive, progress, label=label)
+    except NothingEvaluatedError as error:
+        note = f"finalists could not be trained: {error.message}"
+        before = replace(before, notes=(*before.notes, note))
+    able = [each for each in again.values() if not each.failed]
+    kept = [each for each in able if task.violation(each.metrics) <= 0]
+    chosen = before.chosen
+    if kept:
+        losses = np.array([task.losses(each.metrics) for each in kept])
+        best = nondominated(losses)
+        chosen = kept[best[chosen_row(rule, task.objectives, losses[best])]].number
+    return replace(before, chosen=chosen), _rung(TRAINED, samples, again, before.trials)
+
+
+def finalists(
+    found: Found, task: Task, rule: str, count: int, recovers_points: float
+) -> tuple[int, ...]:
+    """Trials to train: the choice, and cheaper ones that training may bring up to its accuracy.
+
+    Args:
+        count: at most, or one more.
+        recovers_points: accuracy that training is trusted to bring.
+
+    Returns:
+        Their numbers; none where nothing comes so close to the limits.
+    """
+    limits = tuple(
+        replace(each, limit=each.limit - recovers_points)
+        if each.metric == ACCURACY and each.bound == "least"
+        else each
+        for each in task.constraints
+    )
+    near = revised(found, replace(task, constraints=limits), found.trials, rule)
+    if near.chosen is None:
+        return ()
+    last = task.objectives[-1]
+    order = sorted(near.front, key=lambda number: last.loss(found.trials[number].metrics))
+    # Where nothing keeps the limits yet, the best of all is tried, too.
+    dearest = order[-1] if found.chosen is None else found.chosen
+    low, high = sorted(order.index(number) for number in (near.chosen, dearest))
+    span = order[low : max(high + 1, low + count)]
+    at = span.index(dearest)
+    return tuple(span[place] for place in spread_over(len(span), count, at))
+
+
+@dataclass(frozen=True)
+class _Asked(Sampler):
+    """What a function asks for."""
+
+    name: ClassVar[str] = "asked"
+    ask: Callable[[Task, Log], Asking]
+
+    def run(self, task: Task, log: Log) -> Asking:
+        return self.ask(task, log)
+
+
+def _proposal(task: Task, trial: Trial) -> Proposal:
+    return Proposal(task.space.of(trial.choices), trial.origin)
+
+
+def _renumbered(
+    trials: Sequence[Trial], before: Found, numbers: Sequence[int], samples: int
+) -> Mapping[int, Trial]:
+    """Trials by the numbers that they have in the search, with what is said of them there."""
+    found = {}
+    for number, trial in zip(numbers, trials, strict=True):
+        first = before.trials[number]
+        provenance = {**first.provenance, "samples": str(samples)}
+        found[number] = replace(trial, number=number, origin=first.origin, provenance=provenance)
+    return found
+
+
+def _rung(name: str, samples: int, now: Mapping[int, Trial], before: Sequence[Trial]) -> Rung:
+    accuracy = {n: each.metrics[ACCURACY] for n, each in now.items() if not each.failed}
+    below = {n: before[n].metrics[ACCURACY] for n in accuracy}
+    return Rung(name, samples, accuracy, _tau(below, accuracy))
+
+
+def _tau(below: Mapping[int, float], above: Mapping[int, float]) -> float | None:
+    """Kendall's tau-b of the candidates that both know; None where it is not defined."""
+    both = [number for number in below if number in above]
+    if len(both) < _FEWEST:
+        return None
+    tau = float(kendalltau([below[n] for n in both], [above[n] for n in both]).statistic)
+    return None if np.isnan(tau) else tau

@@ -1,0 +1,184 @@
+"""The search benchmark: its table, what it makes of one, and how its rows are judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgesmith.nas.genes import offered
+from edgesmith.nas.joint import joint_of
+from edgesmith.nas.values import ACCURACY
+from edgesmith.pipeline.lint import load_spec
+from edgesmith.pipeline.registry import Registries
+from edgesmith.pipeline.results import AccuracyRow, DeploymentResult
+from edgesmith.pipeline.target_facts import get_target
+from edgesmith.quantize.options import PTQOptions
+from tests.benchmarks.loading import benchmark
+from tests.reports.sample import Sample, measured
+from tests.reports.search_sample import searched_result
+
+bench = benchmark("search")
+curves = benchmark("searching.curves")
+devices = benchmark("searching.devices")
+example = benchmark("searching.example")
+recorded = benchmark("searching.recorded")
+sampled = benchmark("searching.samplers")
+deployments = benchmark("deployments")
+
+REGISTRIES = Registries.discovered()
+BITS = {"int8": 8, "int4": 4}
+
+
+def made_up(candidate: tuple[int, ...]) -> dict[str, float]:
+    """Accuracy that every choice costs something of, and costs that add up."""
+    chosen = recorded.SPACE.choices(candidate)
+    widths = {
+        name: int(chosen[f"width:{name}"]) / most[0] for name, most in recorded.WIDTHS.items()
+    }
+    bits = sum(BITS[str(chosen[name])] for name in recorded.LAYERS)
+    size = sum(widths.values()) + int(chosen["depth:features.1"])
+    lost = sum((1 - share) ** 2 for share in widths.values()) + (24 - bits) / 20
+    return {
+        ACCURACY: 90 - 8 * lost,
+        "instructions": 1e6 * size,
+        "flash": 1e3 * size * bits,
+        "macs": 1e6 * size,
+        "bit-operations": 1e6 * size * bits,
+        "weight-bytes": 1e2 * size * bits,
+    }
+
+
+@pytest.fixture(scope="module")
+def problem() -> Any:
+    rows = [made_up(each) for each in recorded.candidates()]
+    metrics = tuple(sorted(rows[0]))
+    values = np.array([[row[name] for name in metrics] for row in rows])
+    return sampled.Problem.of(recorded.Table(metrics, values))
+
+
+def test_every_candidate_of_the_table_is_one_of_the_super_network() -> None:
+    model = deployments.example("models").image_classification()
+    target = get_target(recorded.TARGET).describe()
+    formats = offered(recorded.FORMATS, ("int8",), [target])
+    joint = joint_of(
+        model.eval(), (3, 32, 32), formats, PTQOptions(), divisor=target.channel_divisor
+    )
+    every = recorded.candidates()
+    assert len(every) == 6804
+    own = {joint.genes.space.of(recorded.choices(each)) for each in every}
+    assert len(own) == len(every)
+    whole = recorded.choices((0,) * len(recorded.SPACE.genes))
+    assert joint.genes.space.of(whole) == (0,) * len(joint.genes.space.genes)
+    named = {layer for layers in recorded.LAYERS.values() for layer in layers}
+    assert named == set(joint.genes.layers), "no layer's format is left out"
+
+
+def test_a_table_that_is_missing_or_another_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is missing"):
+        recorded.Table.read(tmp_path / "none.npz")
+    np.savez(tmp_path / "few.npz", metrics=np.array(["accuracy"]), values=np.zeros((3, 1)))
+    with pytest.raises(SystemExit, match="has 3 rows"):
+        recorded.Table.read(tmp_path / "few.npz")
+
+
+def test_the_front_has_all_of_its_hypervolume_and_uniform_formats_less(problem: Any) -> None:
+    assert problem.reached(problem.front) == pytest.approx(1.0)
+    assert problem.reached(problem.losses) == pytest.approx(1.0)
+    for weight in recorded.FORMATS:
+        assert 0 < problem.uniform(weight) < 1
+
+
+def test_searches_climb_and_are_asked_nothing_that_is_not_in_the_table(
+    problem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampled, "EVALUATIONS", 60)
+    task = problem.task(0, 60)
+    curve = sampled._searched(sampled.samplers().get("random")(), task, problem.rows)
+    assert curve.shape == (60, 3)
+    climbed = [problem.reached(curve[:count]) for count in (10, 30, 60)]
+    assert climbed == sorted(climbed)
+
+
+def test_curves_are_plotted(tmp_path: Path) -> None:
+    runs = {"linas": [[0.1, 0.5], [0.2, 0.6]], "random": [[0.1, 0.2], [0.1, 0.3]]}
+    path = curves.plot(runs, {"best in uniform int8": 0.4}, tmp_path / "plot.html")
+    text = path.read_text()
+    assert "best in uniform int8" in text
+    assert 'src="http' not in text, "it opens offline"
+
+
+def test_evaluations_are_counted_to_a_share_of_the_front() -> None:
+    assert sampled._needed([0.1, 0.8, 0.9, 0.95]) == 3
+    assert sampled._needed([0.1, 0.2]) == 3, "never"
+
+
+def test_predictors_are_judged_on_what_they_have_not_seen(
+    problem: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampled, "SEEDS", range(1))
+    rows = {row.id: row for row in sampled._predicted(problem)}
+    assert len(rows) == 2 * len(sampled.OBJECTIVES)
+    assert rows["Kendall's tau of accuracy, 100 evaluations, on all others"].value > 0.85
+
+
+def found(instructions: float, flash: float, percent: float) -> DeploymentResult:
+    """A deployment of a search."""
+    made = searched_result(Sample(device=True))
+    result, device = made.search, made.device
+    assert result is not None
+    assert result.chosen is not None
+    assert device is not None
+    trials = tuple(
+        replace(each, metrics={**each.metrics, "weight-bytes": 100.0}) for each in result.trials
+    )
+    result = replace(result, trials=trials, remeasured={result.chosen: {"instructions": 1.0}})
+    row = AccuracyRow("deployed", measured("accuracy", percent, "%", 480))
+    device = replace(
+        device,
+        instructions=measured("instructions", instructions, "instructions", 1),
+        flash=measured("flash", flash, "bytes", 1),
+    )
+    return replace(made, accuracy=(row,), search=result, device=device)
+
+
+@pytest.mark.parametrize(
+    ("whole", "small", "missed"),
+    [
+        ((4e6, 4e4, 99.0), (2e6, 2e4, 99.0), 0),
+        ((4e6, 4e4, 99.0), (2.1e6, 2e4, 99.0), 1),
+        ((4e6, 4e4, 99.0), (2.1e6, 2.1e4, 98.9), 3),
+    ],
+)
+def test_what_a_search_brings_is_judged(
+    whole: tuple[float, float, float],
+    small: tuple[float, float, float],
+    missed: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    specs = []
+
+    def deploy(spec: Path, folder: Path) -> dict[str, DeploymentResult]:
+        specs.append(load_spec(spec, REGISTRIES))
+        return {devices.CORE: found(*(whole if spec.stem.endswith("int8") else small))}
+
+    monkeypatch.setattr(devices, "deploy", deploy)
+    rows = list(devices.keywords(tmp_path))
+    assert sum(not row.met for row in rows) == missed
+    assert [spec.has_stage("search") for spec in specs] == [False, True]
+
+
+def test_the_example_is_copied_without_what_runs_left(tmp_path: Path) -> None:
+    folder = example._copied(tmp_path / "once")
+    assert load_spec(folder / example.SPEC, REGISTRIES).has_stage("search")
+    assert not list(folder.rglob(".edgesmith"))
+    assert not example._killed(tmp_path / "none", 30.0), "a run that ends is not killed"
+
+
+def test_an_unknown_group_is_said() -> None:
+    with pytest.raises(SystemExit, match="no group nothing"):
+        bench.main(["nothing"])

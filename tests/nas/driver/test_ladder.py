@@ -1,0 +1,160 @@
+"""The rungs above the search, on made-up evaluations that are noisy at first and exact then."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from edgesmith.nas import ladder
+from edgesmith.nas.archive import Archive
+from edgesmith.nas.driver import search
+from edgesmith.nas.executors.base import Choices, Evaluation
+from edgesmith.nas.executors.serial import Serial
+from edgesmith.nas.space import Choice
+from edgesmith.nas.values import ACCURACY, Constraint, Found, Metrics, Rung, Task
+from edgesmith.pipeline.errors import UnsupportedError
+from edgesmith.pipeline.stage import SilentProgress
+from tests.nas.driver.searches import SPACE, Walk, metrics_of, size_of, task
+
+RULE = "best:bytes"
+ALL = 500
+
+
+def exact(choices: Choices) -> Metrics:
+    return {**metrics_of(choices), **size_of(SPACE.of(choices))}
+
+
+def noisy(choices: Choices) -> Metrics:
+    known = exact(choices)
+    noise = zlib.crc32(repr(sorted(choices.items())).encode()) / 2**32 - 0.5
+    return {**known, ACCURACY: known[ACCURACY] + 0.1 * noise}
+
+
+def evaluating(evaluate: Evaluation) -> Evaluation:
+    return evaluate
+
+
+def found_by(evaluate: Evaluation, asked: Task, folder: Path) -> Found:
+    with Archive.opened(folder / "trials.jsonl", SPACE, {}) as archive:
+        make = partial(evaluating, evaluate)
+        return search(asked, Walk(), make, Serial(), archive, SilentProgress(), rule=RULE)
+
+
+def confirmed(before: Found, asked: Task, folder: Path) -> tuple[Found, Rung]:
+    with Archive.opened(folder / "confirmed.jsonl", SPACE, {}) as archive:
+        make = partial(evaluating, exact)
+        shown = SilentProgress()
+        return ladder.confirmed(before, asked, RULE, make, Serial(), archive, shown, ALL)
+
+
+def trained(
+    before: Found, asked: Task, numbers: tuple[int, ...], evaluate: Evaluation, folder: Path
+) -> tuple[Found, Rung]:
+    with Archive.opened(folder / "trained.jsonl", SPACE, {}) as archive:
+        shown = SilentProgress()
+        return ladder.trained(before, asked, RULE, numbers, evaluate, archive, shown, ALL)
+
+
+def test_the_front_consists_of_what_was_scored_on_all_samples(tmp_path: Path) -> None:
+    before = found_by(noisy, task(), tmp_path)
+    after, rung = confirmed(before, task(), tmp_path)
+    assert set(after.front) <= set(rung.accuracy)
+    assert set(before.front) <= set(rung.accuracy)
+    assert len(rung.accuracy) < len(before.trials)
+    for number in rung.accuracy:
+        trial = after.trials[number]
+        assert trial.metrics == exact(trial.choices)
+        assert trial.provenance["samples"] == str(ALL)
+        assert trial.number == number
+        assert trial.origin == before.trials[number].origin
+    for number in set(range(len(before.trials))) - set(rung.accuracy):
+        assert after.trials[number] == before.trials[number]
+    assert (rung.name, rung.samples) == (ladder.ALL, ALL)
+    assert rung.tau is not None
+    assert after.chosen in after.front
+
+
+def test_scoring_again_goes_on_where_it_was(tmp_path: Path) -> None:
+    before = found_by(noisy, task(), tmp_path)
+    first = confirmed(before, task(), tmp_path)
+    with Archive.opened(tmp_path / "confirmed.jsonl", SPACE, {}) as archive:
+        shown = SilentProgress()
+        again = ladder.confirmed(before, task(), RULE, unable, Serial(), archive, shown, ALL)
+    assert again == first
+
+
+def unable() -> Evaluation:
+    raise AssertionError("nothing is evaluated twice")
+
+
+def least(limit: float) -> Task:
+    return task(Constraint(ACCURACY, "least", limit))
+
+
+def improved(choices: Choices) -> Metrics:
+    known = exact(choices)
+    return {**known, ACCURACY: known[ACCURACY] + 0.05}
+
+
+def test_finalists_are_the_choice_and_cheaper_ones_that_may_get_there(tmp_path: Path) -> None:
+    asked = least(0.9)
+    before = found_by(exact, asked, tmp_path)
+    assert before.chosen is not None
+    numbers = ladder.finalists(before, asked, RULE, 3, 0.05)
+    assert before.chosen in numbers
+    costs = [before.trials[n].metrics["bytes"] for n in numbers]
+    assert costs == sorted(costs)
+    assert all(before.trials[n].metrics[ACCURACY] >= 0.85 for n in numbers)
+    after, rung = trained(before, asked, numbers, improved, tmp_path)
+    assert after.chosen == numbers[0]
+    assert set(rung.accuracy) == set(numbers)
+    assert after.trials == before.trials
+    assert rung.tau is None or rung.tau == pytest.approx(1.0)
+
+
+def test_training_can_bring_within_the_limits_what_nothing_was(tmp_path: Path) -> None:
+    asked = least(0.99)
+    before = found_by(exact, asked, tmp_path)
+    assert before.chosen is None
+    assert ladder.finalists(before, asked, RULE, 3, 0.0) == ()
+    numbers = ladder.finalists(before, asked, RULE, 3, 0.2)
+    after, _ = trained(before, asked, numbers, improved, tmp_path)
+    assert after.chosen in numbers
+
+
+def test_the_choice_stays_where_training_helps_nobody(tmp_path: Path) -> None:
+    asked = least(0.9)
+    before = found_by(exact, asked, tmp_path)
+    numbers = ladder.finalists(before, asked, RULE, 3, 0.05)
+    after, _ = trained(before, asked, numbers, exact, tmp_path)
+    assert after.chosen == before.chosen
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_training_that_fails_is_no_evidence(failing: int, tmp_path: Path) -> None:
+    asked = least(0.9)
+    before = found_by(exact, asked, tmp_path)
+    numbers = ladder.finalists(before, asked, RULE, 3, 0.05)
+    bad = [before.trials[n].choices for n in numbers[:failing]]
+    evaluate = failing_for(bad)
+    after, rung = trained(before, asked, numbers, evaluate, tmp_path)
+    assert set(rung.accuracy) == set(numbers[failing:])
+    if failing < len(numbers):
+        assert after.chosen in numbers[failing:]
+        return
+    assert after.chosen == before.chosen
+    assert "finalists could not be trained" in after.notes[-1]
+    assert "diverged" in after.notes[-1]
+
+
+def failing_for(bad: list[dict[str, Choice]]) -> Callable[[Choices], Metrics]:
+    def evaluate(choices: Choices) -> Metrics:
+        if choices in bad:
+            raise UnsupportedError("training diverged", fix="lower the learning rate")
+        return improved(choices)
+
+    return evaluate
