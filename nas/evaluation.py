@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -26,7 +26,7 @@ from edgesmith.pipeline.evaluation import predictions
 from edgesmith.pipeline.splits import Split
 from edgesmith.quantize.export import to_onnx
 from edgesmith.quantize.options import PTQOptions
-from edgesmith.quantize.ptq import QuantizedModel, quantize
+from edgesmith.quantize.ptq import QuantizedModel, Ranges, quantize
 from edgesmith.quantize.qat.train import Learning, quantize_and_train
 from edgesmith.targets.base import Target
 from edgesmith.targets.cost import CostModel
@@ -55,6 +55,14 @@ class Evidence:
     selection: Split
 
 
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """A sub-network, and the ranges that were found in it."""
+
+    module: nn.Module
+    ranges: Ranges = field(default_factory=dict)
+
+
 class Evaluator:
     """Scores candidates.
 
@@ -80,7 +88,7 @@ class Evaluator:
         self._target = target
         self._costs = costs
         self._seed = seed
-        self._kept = lru_cache(maxsize=_REMEMBERED)(self._cut)
+        self._cut = lru_cache(maxsize=_REMEMBERED)(self._cut_out)
 
     def __call__(self, choices: Mapping[str, Choice]) -> dict[str, float]:
         """`accuracy` in percent of the selection split, what follows from shapes and formats, and
@@ -137,7 +145,11 @@ class Evaluator:
         quick = replace(self._options, ranges="min-max", equalize=False, bias_correction=False)
         few = self.evidence.calibration[:2]
         with one_thread():
-            self._costs.fill([self._lowered(self._made(each, few, quick)) for each in batch])
+            made = [
+                quantize(self.module(each), few, self._with_formats(each, quick), seed=self._seed)
+                for each in batch
+            ]
+            self._costs.fill([self._lowered(each) for each in made])
 
     def graph(self, choices: Mapping[str, Choice]) -> Graph:
         """The candidate as it is deployed."""
@@ -145,22 +157,26 @@ class Evaluator:
 
     def module(self, choices: Mapping[str, Choice]) -> nn.Module:
         """The sub-network, its batch norms measured anew; eval mode."""
-        architecture = self._joint.genes.architecture(choices)
-        return copy.deepcopy(self._kept(tuple(sorted(architecture.items()))))
-
-    def _cut(self, architecture: tuple[tuple[str, int], ...]) -> nn.Module:
-        made = self._joint.network.extract(dict(architecture))
-        return recalibrated(made, self._statistics)
+        return copy.deepcopy(self._of(choices).module)
 
     def quantized(self, choices: Mapping[str, Choice]) -> QuantizedModel:
         """The candidate as it ships."""
-        return self._made(choices, self.evidence.calibration, self._options)
+        cut = self._of(choices)
+        return quantize(
+            cut.module,
+            self.evidence.calibration,
+            self._with_formats(choices, self._options),
+            seed=self._seed,
+            ranges=cut.ranges,
+        )
 
-    def _made(
-        self, choices: Mapping[str, Choice], calibration: Inputs, options: PTQOptions
-    ) -> QuantizedModel:
-        options = self._with_formats(choices, options)
-        return quantize(self.module(choices), calibration, options, seed=self._seed)
+    def _of(self, choices: Mapping[str, Choice]) -> _Cut:
+        architecture = self._joint.genes.architecture(choices)
+        return self._cut(tuple(sorted(architecture.items())))
+
+    def _cut_out(self, architecture: tuple[tuple[str, int], ...]) -> _Cut:
+        made = self._joint.network.extract(dict(architecture))
+        return _Cut(recalibrated(made, self._statistics))
 
     def _with_formats(self, choices: Mapping[str, Choice], options: PTQOptions) -> PTQOptions:
         return replace(options, overrides=self._joint.genes.overrides(choices))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from edgesmith.pipeline.values import QFormat
 from edgesmith.quantize.affine import Affine
 from edgesmith.quantize.formats import stored_values
-from edgesmith.quantize.network import Network, conv_arguments
+from edgesmith.quantize.network import Network, conv_arguments, float_module, key
 from edgesmith.quantize.ops import Conv, Linear
 from edgesmith.quantize.placement import Placement
 from edgesmith.quantize.weights import WeightScales
@@ -150,6 +150,47 @@ def fake_quantize(
     }
     made = Network(network.steps, layers, constants, quantizers, quantizer_of)
     return made.requires_grad_(False)
+
+
+def inference(network: Network) -> Network:
+    """A fake-quantized network's function, bit by bit, without what only training needs: weights
+    are dequantized once, activations rounded in place.
+    """
+    layers: dict[str, nn.Module] = {}
+    for step in network.layer_steps():
+        assert isinstance(step.op, Conv | Linear)
+        source, layer = network.layer(step.name), float_module(step.op)
+        layer.weight.data, *_ = weight_quantizer(network, step.name)(source.weight)
+        assert source.bias is not None
+        assert layer.bias is not None
+        layer.bias.data = source.bias
+        layers[step.name] = layer
+    quantizers = {
+        name: _Rounded(_affine_quantizer(network.quantizers[key(name)]))
+        for name in set(network.quantizer_of.values())
+    }
+    made = Network(network.steps, layers, network.constants(), quantizers, network.quantizer_of)
+    return made.requires_grad_(False)
+
+
+class _Rounded(nn.Module):
+    """What an `AffineQuantizer` makes of values, without gradients."""
+
+    def __init__(self, quantizer: AffineQuantizer) -> None:
+        super().__init__()
+        self.quantizer = quantizer
+
+    def forward(self, x: Tensor) -> Tensor:
+        quantizer, fmt = self.quantizer, self.quantizer.format
+        if fmt.is_float or fmt.is_binary:
+            return quantizer(x)[0]
+        scale, zero_point = quantizer.scale, quantizer.zero_point
+        codes = (x / scale).round_().add_(zero_point).clamp_(fmt.qmin, fmt.qmax)
+        return codes.sub_(zero_point).mul_(scale)
+
+
+def _affine_quantizer(layer: nn.Module) -> AffineQuantizer:
+    return next(each for each in layer.modules() if isinstance(each, AffineQuantizer))
 
 
 def _through(affine: Affine, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.layer_formats import POLICY
 from edgesmith.pipeline.splits import Split
 from edgesmith.pipeline.stage import Progress, SilentProgress
+from edgesmith.pipeline.values import QFormat
 from edgesmith.quantize.affine import Affine
 from edgesmith.quantize.algorithms import (
     CHECK_SAMPLES,
@@ -44,7 +46,7 @@ from edgesmith.quantize.algorithms import (
 from edgesmith.quantize.engines.options import OWN
 from edgesmith.quantize.engines.run import quantize_by_engine
 from edgesmith.quantize.engines.values import EngineReport, load_report
-from edgesmith.quantize.fakequant import fake_quantize
+from edgesmith.quantize.fakequant import fake_quantize, inference
 from edgesmith.quantize.groups import prepare
 from edgesmith.quantize.integers import assemble, collect
 from edgesmith.quantize.network import Network, batch_axes, with_steps
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from edgesmith.targets.base import TargetDescription
 
 FloatArray = npt.NDArray[np.float32]
+Ranges = dict[frozenset[tuple[str, QFormat]], dict[str, Affine]]
+"""Formats of all quantizers -> scale and zero point of each."""
 
 _SAVED = "quantized.json"
 _FLOAT_WEIGHTS = "float.safetensors"
@@ -85,8 +89,13 @@ class QuantizedModel:
 
     def predict(self, inputs: FloatArray, batch: int = 64) -> FloatArray:
         """Dequantized outputs [N, ...] for inputs [N, *sample shape]."""
-        outputs = [self.module(x).numpy() for x in self._batches(inputs, batch)]
+        with torch.no_grad():
+            outputs = [self._inference(x).numpy() for x in self._batches(inputs, batch)]
         return np.concatenate(outputs)
+
+    @cached_property
+    def _inference(self) -> Network:
+        return inference(self.module)
 
     def trace(self, inputs: FloatArray, batch: int = 64) -> dict[str, FloatArray]:
         """Dequantized values of the input and of every group, by name.
@@ -146,6 +155,7 @@ def quantize(
     progress: Progress | None = None,
     targets: Sequence[TargetDescription] = (),
     selection: Split | None = None,
+    ranges: Ranges | None = None,
 ) -> QuantizedModel:
     """Quantize a trained model after training.
 
@@ -158,6 +168,8 @@ def quantize(
         progress: told as parts get done.
         targets: what has to take every group's formats; checked before any other work.
         selection: labelled samples, where the options' engine compares recipes.
+        ranges: of activations, found before for the same model, data and options, formats of
+            weights aside; what is found here is added.
 
     Raises:
         EmptySplitError: no calibration samples.
@@ -187,9 +199,12 @@ def quantize(
     tell("equalize", 1, 1)
 
     passes = 1 if options.ranges == "min-max" or options.data_free is not None else 2
-    activations = find_ranges(
-        network, placement, _counted(samples, options.batch_size, passes, tell), options
-    )
+    ranges = {} if ranges is None else ranges
+    formats = frozenset(placement.formats.items())
+    if formats not in ranges:
+        batches = _counted(samples, options.batch_size, passes, tell)
+        ranges[formats] = find_ranges(network, placement, batches, options)
+    activations = ranges[formats]
     weights = _weight_scales(network, placement, activations, options)
     fake = fake_quantize(network, placement, activations, weights)
     round_weights(network, fake, samples, options, seed, tell)

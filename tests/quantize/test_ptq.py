@@ -114,6 +114,26 @@ def test_values_stay_on_their_grid(name: str) -> None:
         assert (q.scale, q.zero_point) == (root.scale, root.zero_point)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        PTQOptions(),
+        PTQOptions(weights="int4", activations="int16"),
+        PTQOptions(weights="int1"),
+        PTQOptions(weights="fp8-e4m3", activations="fp8-e5m2"),
+        PTQOptions(overrides=(Override(op="input", activations="fp8-e4m3"),)),
+    ],
+    ids=["int8", "int4-int16", "binary", "fp8", "mixed"],
+)
+@pytest.mark.parametrize("name", NETS)
+def test_predictions_are_the_modules_bit_by_bit(name: str, options: PTQOptions) -> None:
+    """Predicting leaves out what only training needs."""
+    made, data = quantized(name, options)
+    with torch.no_grad():
+        expected = made.module(torch.from_numpy(data)).numpy()
+    np.testing.assert_array_equal(made.predict(data).view(np.int32), expected.view(np.int32))
+
+
 @pytest.mark.parametrize("ranges", ["mse", "percentile", "min-max"])
 @pytest.mark.parametrize("name", NETS)
 def test_quantized_networks_are_close_to_float(name: str, ranges: RangeMethod) -> None:

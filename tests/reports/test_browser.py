@@ -113,8 +113,7 @@ def requests(browser: Chrome) -> list[str]:
     return [
         event["params"]["request"]["url"]
         for event in events
-        if event["method"] == "Network.requestWillBeSent"
-        and event["params"]["documentURL"] == page
+        if event["method"] == "Network.requestWillBeSent" and event["params"]["documentURL"] == page
     ]
 
 

@@ -15,6 +15,7 @@ from edgesmith.nas.statistics import recalibrated
 from edgesmith.pipeline.evaluation import predictions
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.prune.surgery import apply_plan
+from edgesmith.quantize import ptq
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.ptq import quantize
 from edgesmith.targets.cost import cost_model
@@ -73,6 +74,24 @@ def test_scores_are_the_same_each_time() -> None:
     scoring = evaluator()
     choices = scoring._joint.genes.uniform("int4", "int8")
     assert scoring(choices) == scoring(choices) == evaluator()(choices)
+
+
+def test_ranges_are_found_once_for_candidates_that_differ_in_weights_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[int] = []
+    find = ptq.find_ranges
+    monkeypatch.setattr(ptq, "find_ranges", lambda *given: counted.append(1) or find(*given))
+    found = classifier()[1]
+    made = [found.genes.uniform(weight, "int8") for weight in found.genes.offered.weights]
+    scoring = evaluator()
+    together = [scoring.quantized(each).searched().tensors for each in made]
+    assert len(made) > 1
+    assert len(counted) == 1
+    alone = [evaluator().quantized(each).searched().tensors for each in made]
+    assert len(counted) == 1 + len(made)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert all(one.same_as(other) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_threads_are_as_they_were() -> None:
