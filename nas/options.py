@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
+from edgesmith.pipeline.registry import MemberOf
 from edgesmith.pipeline.training.options import Count, NotNegative, Positive, Training
 from edgesmith.quantize.options import ActivationFormat, WeightFormat
 
@@ -63,7 +64,7 @@ class SuperTraining(Training):
     epochs: Count = 20
     learning_rate: Positive = 3e-3
     patience: Count = 1_000
-    strategy: str = "uniform"
+    strategy: Annotated[str, MemberOf("edgesmith.nas.strategies")] = "uniform"
     drawn: Count = 2
     divergence: Literal["kl", "alpha"] = "kl"
     rounded: Annotated[float, Field(ge=0, le=1)] = 1.0
@@ -137,17 +138,17 @@ class SearchOptions:
     limits: dict[CostMetric, Positive] = field(default_factory=dict)
     tolerance_points: NotNegative | None = 1.0
     choose: Rule | None = None
-    sampler: str = "linas"
+    sampler: Annotated[str, MemberOf("edgesmith.nas.samplers")] = "linas"
     sampler_options: dict[str, JsonValue] = field(default_factory=dict)
     evaluations: Annotated[int, Field(ge=2)] = 200
     formats: Formats = field(default_factory=Formats)
     elasticity: Elasticity = field(default_factory=Elasticity)
-    importance: str = "group-fisher"
+    importance: Annotated[str, MemberOf("edgesmith.prune.importances")] = "group-fisher"
     training: SuperTraining | None = field(default_factory=SuperTraining)
     statistics: Annotated[int, Field(ge=2)] = 512
     scored: Count | None = 1_000
     finalists: Annotated[int, Field(ge=0)] = 3
     recovers_points: NotNegative = 1.0
     measure_front: Count = 5
-    executor: str = "serial"
+    executor: Annotated[str, MemberOf("edgesmith.nas.executors")] = "serial"
     executor_options: dict[str, JsonValue] = field(default_factory=dict)

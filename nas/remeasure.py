@@ -9,7 +9,7 @@ from pathlib import Path
 from edgesmith.nas.evaluation import Evaluator
 from edgesmith.nas.space import Choice
 from edgesmith.pipeline.execution import execute_plan
-from edgesmith.pipeline.values import BuildProducts
+from edgesmith.pipeline.values import BuildProducts, Kind, Measurement
 from edgesmith.targets.base import LatencyOptions, Target
 from edgesmith.targets.c.vectors import random_codes
 from edgesmith.targets.cost import Metric
@@ -21,7 +21,7 @@ _LATENCY = LatencyOptions(warmups=20, runs=200, burst=10)
 
 def remeasured(
     evaluator: Evaluator, choices: Mapping[str, Choice], target: Target
-) -> dict[str, float]:
+) -> dict[str, Measurement]:
     """Metrics of a candidate's own artifact, by the names that cost models use.
 
     Raises:
@@ -34,7 +34,7 @@ def remeasured(
         return _on_core(target, products, graph) or _here(target, products)
 
 
-def _on_core(target: Target, products: BuildProducts, graph: Graph) -> dict[str, float]:
+def _on_core(target: Target, products: BuildProducts, graph: Graph) -> dict[str, Measurement]:
     """What an emulated core counts; nothing where there is none."""
     device = target.device(products, random_codes(graph, _INPUTS, seed=0xF207))
     if device is None:
@@ -46,13 +46,15 @@ def _on_core(target: Target, products: BuildProducts, graph: Graph) -> dict[str,
         Metric.FLASH: device.flash,
         Metric.ARENA: device.arena,
     }
-    return {metric.value: each.value for metric, each in found.items() if each is not None}
+    return {metric.value: each for metric, each in found.items() if each is not None}
 
 
-def _here(target: Target, products: BuildProducts) -> dict[str, float]:
+def _here(target: Target, products: BuildProducts) -> dict[str, Measurement]:
     """What this machine measures."""
-    found = {Metric.FLASH.value: float(target.deployed_bytes(products))}
+    size = float(target.deployed_bytes(products))
+    flash = Measurement(Metric.FLASH.value, size, "bytes", Kind.MEASURED, target.name, 1)
+    found = {Metric.FLASH.value: flash}
     timed = target.measure_latency(products, None, _LATENCY)
     if timed is not None:
-        found[Metric.TIME.value] = timed.deployed.median.value
+        found[Metric.TIME.value] = timed.deployed.median
     return found

@@ -41,7 +41,7 @@ from edgesmith.pipeline.errors import DoesNotFitError, InfeasibleSearchError, Se
 from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.stage import Progress, stage_seed
 from edgesmith.pipeline.training.trainer import accuracy
-from edgesmith.pipeline.values import Kind
+from edgesmith.pipeline.values import Kind, Measurement
 from edgesmith.prune.values import PrunePlan
 from edgesmith.quantize.allocation.allocate import spread_over
 from edgesmith.quantize.allocation.costs import UNITS
@@ -313,7 +313,7 @@ def _result(
 ) -> SearchResult:
     target = workplace.target
     metrics = {name for trial in found.trials for name in trial.metrics}
-    again: dict[int, dict[str, float]] = {}
+    again: dict[int, dict[str, Measurement]] = {}
     notes = list(found.notes)
     for number in progress.track(_spread(found, workplace.options), "measuring the front"):
         try:
@@ -331,6 +331,7 @@ def _result(
         log10_size=task.space.log10_size,
         remeasured=again,
         frozen={layer: each.reason for each in joint.elastic.frozen for layer in each.layers},
+        moot=task.space.moot,
         rungs=rungs,
         **{**vars(found), "notes": tuple(notes)},
     )

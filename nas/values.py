@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgesmith.nas.space import Candidate, Choice, Space
+from edgesmith.nas.space import Candidate, Choice, Moot, Space
+from edgesmith.pipeline.values import Measurement
 
 Metrics = Mapping[str, float]
 ACCURACY = "accuracy"
@@ -168,6 +169,7 @@ class SearchResult(Found):
     Args:
         units, kinds: of every metric.
         remeasured: number of a trial of the front -> metrics of its own artifact.
+        moot: which genes change nothing, and when.
         frozen: layer -> why nothing in it can vary.
         rungs: of the ladder of evidence, the one that the search itself stands on first. On the
             last one the choice was made.
@@ -180,8 +182,9 @@ class SearchResult(Found):
     units: dict[str, str]
     kinds: dict[str, str]
     log10_size: float
-    remeasured: dict[int, dict[str, float]]
+    remeasured: dict[int, dict[str, Measurement]]
     frozen: dict[str, str]
+    moot: tuple[Moot, ...] = ()
     rungs: tuple[Rung, ...] = ()
 
     def summary(self) -> list[str]:

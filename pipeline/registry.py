@@ -18,11 +18,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
+
 from edgesmith.pipeline.errors import PluginError, SpecError
 from edgesmith.pipeline.problems import did_you_mean, listed
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from pydantic import GetCoreSchemaHandler
 
     from edgesmith.pipeline.stage import Stage
     from edgesmith.targets.base import Target
@@ -148,6 +153,29 @@ class Registry(Generic[T]):
             f"{self.kind} {name!r} ({path}) cannot be imported: {type(error).__name__}: {error}",
             fix="install what it needs, or correct or uninstall it",
         )
+
+
+@dataclass(frozen=True)
+class MemberOf:
+    """Annotation of a text parameter: it names a member of the registry of a package, such as
+    `edgesmith.nas.samplers`, and is refused as a wrong literal would be; imports no member.
+    """
+
+    package: str
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return no_info_after_validator_function(self._checked, handler(source))
+
+    def _checked(self, name: str) -> str:
+        plural = self.package.rpartition(".")[2]
+        names = Registry(plural, self.package, f"edgesmith.{plural}", object).names()
+        if name not in names:
+            expected = ", ".join(f"'{each}'" for each in names)
+            said = "Input should be {expected}"
+            raise PydanticCustomError("literal_error", said, {"expected": expected})
+        return name
 
 
 class TargetRegistry(Registry["Target"]):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgesmith.pipeline.errors import PruningError
+from edgesmith.pipeline.registry import MemberOf
 from edgesmith.pipeline.training.options import Count, NotNegative, Training
 
 FORMATS = ("weights", "activations", "overrides")
@@ -85,7 +86,7 @@ class PruneOptions:
     target: str | None = None
     cost: Share | None = 0.5
     metric: Literal["instructions", "cycles", "time", "flash", "arena"] | None = None
-    importance: str = "group-fisher"
+    importance: Annotated[str, MemberOf("edgesmith.prune.importances")] = "group-fisher"
     samples: Count = 256
     rounds: Count = 3
     tolerance_points: NotNegative = 3.0

@@ -175,7 +175,7 @@ def _add_marks(plane: _Plane) -> None:
 def _add_remeasured(plane: _Plane) -> None:
     """Crosses where built members lie, each tied to where the cost model put it."""
     moved = [
-        (plane.found.trials[number], before, after)
+        (plane.found.trials[number], before, after.value)
         for number, metric, before, after in differences(plane.found)
         if metric == plane.cost
     ]

@@ -43,11 +43,15 @@ class TrialLine:
 
 @dataclass(frozen=True)
 class MemberFigure:
-    """One figure of a re-measured member: as the cost model has it, as measured, the difference."""
+    """One figure of a re-measured member: as the cost model has it, as measured, the difference.
+
+    Args:
+        kinds: of the cost model's and of the re-measured one; one where they are alike.
+    """
 
     member: int
     metric: str
-    kind: str
+    kinds: tuple[str, ...]
     chosen: bool
     cells: tuple[Cell, Cell, Cell]
 
@@ -296,9 +300,9 @@ def _remeasured(found: SearchResult) -> Iterator[MemberFigure]:
         yield MemberFigure(
             number,
             titled(found, metric),
-            found.kinds[metric],
+            tuple(dict.fromkeys((found.kinds[metric], after.kind.value))),
             number == found.chosen,
-            (_cell(before), _cell(after), _percent(before, after)),
+            (_cell(before), _cell(after.value), _percent(before, after.value)),
         )
 
 
@@ -313,7 +317,7 @@ def _percent(before: float, after: float) -> Cell:
 
 def _farthest(found: SearchResult) -> str:
     changes = [
-        (abs(after - before) / before, metric, number)
+        (abs(after.value - before) / before, metric, number)
         for number, metric, before, after in differences(found)
         if before > 0
     ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgesmith.nas.space import Choice
+from edgesmith.nas.space import Choice, Moot
 from edgesmith.nas.values import SearchResult, Trial
 from edgesmith.quantize.options import ACTIVATION_FORMATS, WEIGHT_FORMATS
 from edgesmith.reports.tables import NOTHING
@@ -74,6 +74,7 @@ def choices_view(found: SearchResult) -> ChoicesView:
     shown = tuple(dict.fromkeys((*found.front, *chosen)))
     members = tuple(spread(shown, found.chosen))
     trials = [found.trials[number] for number in members]
+    gone = [_gone(found.moot, each.choices) for each in trials]
     names: dict[str, list[str]] = {}
     for name in trials[0].choices if trials else ():
         names.setdefault(_kind(name), []).append(name)
@@ -83,7 +84,7 @@ def choices_view(found: SearchResult) -> ChoicesView:
         tuple(
             ChoiceGroup(
                 _TITLES.get(kind, visible(kind)),
-                tuple(_line(found.trials, trials, name) for name in of_kind),
+                tuple(_line(found.trials, trials, gone, name) for name in of_kind),
             )
             for kind, of_kind in names.items()
         ),
@@ -110,39 +111,35 @@ def _kind(gene: str) -> str:
     return kind if subject else "Other"
 
 
-def _line(evaluated: Sequence[Trial], members: Sequence[Trial], name: str) -> ChoiceLine:
+def _line(
+    evaluated: Sequence[Trial],
+    members: Sequence[Trial],
+    gone: Sequence[Container[str]],
+    name: str,
+) -> ChoiceLine:
     largest = max(_size(name, each.choices[name]) for each in evaluated if name in each.choices)
     kind, _, subject = name.partition(":")
     return ChoiceLine(
         visible(subject or kind),
-        tuple(_cell(each.choices, name, largest) for each in members),
+        tuple(
+            ChoiceCell(NOTHING, "gone", 0.0)
+            if name in without
+            else _cell(each.choices[name], name, largest)
+            for each, without in zip(members, gone, strict=True)
+        ),
     )
 
 
-def _cell(choices: Mapping[str, Choice], name: str, largest: float) -> ChoiceCell:
-    if _is_gone(choices, name):
-        return ChoiceCell(NOTHING, "gone", 0.0)
-    choice, kind = choices[name], _kind(name)
+def _cell(choice: Choice, name: str, largest: float) -> ChoiceCell:
+    kind = _kind(name)
     share = round(_size(name, choice) / largest, 4) if largest else 0.0
     text = {0: "dropped", 1: "kept"}.get(int(choice)) if kind == _DEPTH else None
     return ChoiceCell(text or visible(str(choice)), "bits" if kind in _FORMATS else "size", share)
 
 
-def _is_gone(choices: Mapping[str, Choice], name: str) -> bool:
-    """Whether a layer lies in a block that this member dropped.
-
-    Formats of activations are shown all the same: a set of tensors that share one may reach
-    beyond the block.
-    """
-    kind, _, subject = name.partition(":")
-    if kind in (_DEPTH, "activations"):
-        return False
-    return any(
-        choice == 0 and subject.startswith(f"{block}.")
-        for other, choice in choices.items()
-        for of, _, block in [other.partition(":")]
-        if of == _DEPTH
-    )
+def _gone(moot: Sequence[Moot], choices: Mapping[str, Choice]) -> set[str]:
+    """Genes that change nothing, as in a block that this member dropped."""
+    return {name for each in moot if choices[each.gene] == each.choice for name in each.genes}
 
 
 def _size(name: str, choice: Choice) -> float:

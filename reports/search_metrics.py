@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edgesmith.nas.values import Constraint, SearchResult
+from edgesmith.pipeline.values import Measurement
 from edgesmith.reports.allocation import title_of as words
 from edgesmith.reports.text import compact, quantity, visible
 
@@ -51,7 +52,7 @@ def limit_of(found: SearchResult, limit: Constraint) -> str:
     return f"{name_of(limit.metric)} at {limit.bound} {held}"
 
 
-def differences(found: SearchResult) -> Iterator[tuple[int, str, float, float]]:
+def differences(found: SearchResult) -> Iterator[tuple[int, str, float, Measurement]]:
     """Member, metric, the cost model's figure and the re-measured one, where there are both."""
     for number, again in sorted(found.remeasured.items(), key=lambda each: each[0]):
         before = found.trials[number].metrics

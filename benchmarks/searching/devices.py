@@ -64,7 +64,7 @@ def _compared(
     trials, ends = result.trials, (result.marks["uniform int8"], result.chosen)
     stored = [trials[at].metrics[WEIGHT_BYTES] for at in ends]
     yield Row(f"{name}: found has fewer bytes of weights", stored[0] / stored[1], "times")
-    chosen = result.remeasured[result.chosen]["instructions"]
+    chosen = result.remeasured[result.chosen]["instructions"].value
     predicted = trials[result.chosen].metrics["instructions"]
     yield Row(f"{name}: cost model against measured", 100 * (predicted / chosen - 1), "%")
 

@@ -166,7 +166,7 @@ def test_a_misspelled_importance_is_named(tmp_path: Path) -> None:
     (folder / "spec.yaml").write_text(text)
     done = edgesmith(folder, "run", "spec.yaml")
     assert done.returncode == 2
-    assert "did you mean 'taylor'" in " ".join((done.stdout + done.stderr).split())
+    assert "did you mean `taylor`" in " ".join((done.stdout + done.stderr).split())
 
 
 def test_a_model_file_is_not_pruned(tmp_path: Path) -> None:

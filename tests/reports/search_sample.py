@@ -21,7 +21,8 @@ from edgesmith.nas.values import (
     Trial,
 )
 from edgesmith.pipeline.results import DeploymentResult
-from tests.reports.sample import HOSTILE, Sample, device_result, sample_result
+from edgesmith.pipeline.values import Kind, Measurement
+from tests.reports.sample import HOSTILE, Sample, device_result, measured, sample_result
 
 TRIALS, FAILED = 40, 17
 UNITS = {
@@ -81,6 +82,7 @@ def sample_search(*, hostile: bool = False, evaluations: int = TRIALS) -> Search
         log10_size=space.log10_size,
         remeasured=_remeasured(what.front, trials),
         frozen={HOSTILE[1] if hostile else "classifier": "it makes the model's output"},
+        moot=space.moot,
         rungs=_rungs(what.front, what.chosen, trials, HOSTILE[0] if hostile else "after training"),
     )
 
@@ -164,13 +166,20 @@ def _predictors(evaluations: int) -> tuple[PredictorQuality, ...]:
     )
 
 
-def _remeasured(front: Sequence[int], trials: Sequence[Trial]) -> dict[int, dict[str, float]]:
-    """Every second member: instructions as predicted, flash 2 % more, and an arena beside it."""
+def _remeasured(front: Sequence[int], trials: Sequence[Trial]) -> dict[int, dict[str, Measurement]]:
+    """Every second member: instructions as predicted, flash 2 % more, time of this machine and not
+    estimated, and an arena beside it.
+    """
     return {
         number: {
-            "instructions": trials[number].metrics["instructions"],
-            "flash": 1.02 * trials[number].metrics["flash"],
-            "arena": 12_696.0,
+            "instructions": _simulated(trials[number].metrics["instructions"]),
+            "flash": measured("flash", 1.02 * trials[number].metrics["flash"], "bytes", 1),
+            "time": measured("time", trials[number].metrics["time"], "ms", 200),
+            "arena": measured("arena", 12_696.0, "bytes", 1),
         }
         for number in front[::2]
     }
+
+
+def _simulated(value: float) -> Measurement:
+    return Measurement("instructions", value, "instructions", Kind.SIMULATED, "cortex-m4", 4)

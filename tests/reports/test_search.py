@@ -25,7 +25,7 @@ from edgesmith.reports.search_choices import choices_view, spread
 from edgesmith.reports.search_plots import hypervolume_figure, predictors_figure
 from edgesmith.reports.tables import NOTHING
 from edgesmith.reports.view import build_view
-from tests.reports.sample import HOSTILE, Sample, sample_result
+from tests.reports.sample import HOSTILE, Sample, measured, sample_result
 from tests.reports.search_sample import FAILED, TRIALS, sample_search, searched_result
 from tests.reports.test_compression import colours
 from tests.reports.test_render import Page
@@ -119,11 +119,20 @@ def test_every_evaluation_has_its_row() -> None:
 def test_remeasured_members_are_compared_where_both_figures_exist() -> None:
     assert {row.member for row in VIEW.remeasured} == set(SEARCH.remeasured)
     by_metric = {row.metric: row.cells[2].text for row in VIEW.remeasured}
-    assert by_metric == {"Instructions": "0", "Flash, bytes": "+2.00"}, "no model has the arena"
+    assert by_metric == {"Instructions": "0", "Flash, bytes": "+2.00", "Time, ms": "0"}, (
+        "no model has the arena"
+    )
+    kinds = {row.metric: row.kinds for row in VIEW.remeasured}
+    assert kinds["Instructions"] == ("simulated",)
+    assert kinds["Time, ms"] == ("estimated", "measured"), (
+        "of the cost model, and of what was built"
+    )
     assert VIEW.farthest.startswith("The largest difference is 2.00 %, in flash of candidate ")
     none = search_view(replace(SEARCH, remeasured={}))
     assert (none.remeasured, none.farthest) == ((), "")
-    exact = {SEARCH.chosen: dict(CHOSEN.metrics)} if SEARCH.chosen is not None else {}
+    assert SEARCH.chosen is not None
+    same = {name: measured(name, value, "", 1) for name, value in CHOSEN.metrics.items()}
+    exact = {SEARCH.chosen: same}
     assert search_view(replace(SEARCH, remeasured=exact)).farthest == "No figure differs."
 
 

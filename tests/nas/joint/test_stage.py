@@ -13,7 +13,11 @@ import pytest
 
 from edgesmith.nas.stored import load_result
 from edgesmith.pipeline.jsonvalue import from_json
+from edgesmith.pipeline.lint import check_source
+from edgesmith.pipeline.problems import ProblemCode
+from edgesmith.pipeline.registry import Registries
 from edgesmith.pipeline.results import DeploymentResult
+from edgesmith.pipeline.spec_source import read_source
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.quantize.qat.values import load_result as qat_result
 from tests.pipeline.test_end_to_end import edgesmith
@@ -136,7 +140,6 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(tmp_path: Path) 
             "ES365",
             "the nearest miss has weight-bytes",
         ),
-        ((("training:", "sampler: linsa\n    training:"),), "did you mean 'linas'", "sampler"),
         (
             (("training:", "sampler_options: {frist: 3}\n    training:"),),
             "its options are",
@@ -154,6 +157,26 @@ def test_what_cannot_be_searched_is_said(
     said = " ".join((done.stdout + done.stderr).split())
     assert code in said
     assert says in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "guess"),
+    [
+        ("evaluations: 16", "sampler: linsa", "linas"),
+        ("evaluations: 16", "executor: rey", "ray"),
+        ("evaluations: 16", "importance: tailor", "taylor"),
+        ("drawn: 1", "strategy: fliq", "fliqs"),
+    ],
+)
+def test_lint_names_misspelled_members(tmp_path: Path, old: str, new: str, guess: str) -> None:
+    folder = searching(tmp_path, "c-host", "weight-bytes", ((old, new),))
+    source = read_source(folder / "spec.yaml")
+    spec, (problem,) = check_source(source, Registries.discovered())
+    assert spec is None
+    assert problem.code is ProblemCode.BAD_VALUE
+    there = source.text.splitlines()[problem.line - 1][problem.column - 1 :]
+    assert there.startswith(new.partition(": ")[2])
+    assert f"did you mean `{guess}`?" in problem.suggestion
 
 
 def test_lint_names_costs_and_splits_that_are_missing_and_conflicts(tmp_path: Path) -> None:
