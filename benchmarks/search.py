@@ -1,10 +1,12 @@
 """`make bench-search`: what the joint search claims, measured.
 
     python benchmarks/search.py [GROUP ...]
+    python benchmarks/search.py record FOLDER
 
 Groups: step, samplers, keywords, images, example, ray; all by default. The record keeps what was
 measured of the other groups on the same machine, so that they can be run one at a time. Keywords
-and images need the data that EDGESMITH_DATA names, and fail without.
+and images need the data that EDGESMITH_DATA names, and fail without. Samplers are compared on a
+table of real evaluations, which `record` makes anew.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from rows import Row, publish_groups
 from searching.devices import images, keywords
 from searching.example import example
 from searching.ray_workers import ray_workers
+from searching.recorded import TABLE, record
 from searching.samplers import sampled
 from searching.step import step
 
@@ -32,14 +35,20 @@ GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "example": example,
     "ray": ray_workers,
 }
+RECORD = "record"
 
 
 def main(chosen: list[str]) -> bool:
     """Run groups, write and print what they found; whether every goal is met.
 
     Raises:
-        SystemExit: there is no such group.
+        SystemExit: there is no such group, or no folder to record in.
     """
+    if chosen[:1] == [RECORD]:
+        if len(chosen) != 2:
+            raise SystemExit(f"name a folder: python benchmarks/search.py {RECORD} FOLDER")
+        print(f"{len(record(Path(chosen[1])).values)} candidates in {TABLE}")
+        return True
     if unknown := [name for name in chosen if name not in GROUPS]:
         raise SystemExit(f"no group {', '.join(unknown)}; choose of {', '.join(GROUPS)}")
     versions = installed("brevitas", "pymoo", "scikit-learn", "ray")

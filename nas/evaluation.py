@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -22,14 +22,17 @@ from edgesmith.nas.joint import Joint
 from edgesmith.nas.space import Choice
 from edgesmith.nas.statistics import recalibrated
 from edgesmith.nas.values import ACCURACY
+from edgesmith.pipeline.errors import DoesNotFitError, EdgesmithError
 from edgesmith.pipeline.evaluation import predictions
 from edgesmith.pipeline.splits import Split
+from edgesmith.pipeline.training.trainer import accuracy
+from edgesmith.pipeline.values import Kind
 from edgesmith.quantize.export import to_onnx
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.ptq import QuantizedModel, Ranges, quantize
 from edgesmith.quantize.qat.train import Learning, quantize_and_train
 from edgesmith.targets.base import Target
-from edgesmith.targets.cost import CostModel
+from edgesmith.targets.cost import CostModel, Figure, Metric
 from edgesmith.targets.graph.ir import Graph
 from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.onnx_reader import read_onnx
@@ -117,16 +120,52 @@ class Evaluator:
         )
         return self._metrics(choices, made.quantized)
 
+    def uniform(self, weight: str, activation: str) -> dict[str, float]:
+        """The same, of the trained model itself in one format of weights and one of activations;
+        what follows from shapes and formats only where the search could choose them.
+
+        Raises:
+            EdgesmithError: as when called.
+        """
+        genes = self._joint.genes
+        options = replace(self._options, weights=weight, activations=activation, overrides=())
+        with one_thread():
+            made = quantize(self._joint.model, self.evidence.calibration, options, seed=self._seed)
+            known = weight in genes.offered.weights and activation in genes.offered.activations
+            return self._metrics(genes.uniform(weight, activation) if known else None, made)
+
+    def float_accuracy(self) -> float:
+        """Percent, of the trained model as it is."""
+        return accuracy(self._joint.model, self.evidence.selection)
+
+    def kinds(self, choices: Mapping[str, Choice]) -> dict[str, Kind]:
+        """Of the metrics that the target's cost model gives."""
+        if self._costs is None:
+            return {}
+        figures = self._costs.model(self.graph(choices)).figures
+        return {metric.value: figure.kind for metric, figure in figures.items()}
+
     def _metrics(
-        self, choices: Mapping[str, Choice], quantized: QuantizedModel
+        self, choices: Mapping[str, Choice] | None, quantized: QuantizedModel
     ) -> dict[str, float]:
         found = quantized.predict(self.evidence.selection.inputs)
         right = predictions(found) == self.evidence.selection.labels
-        metrics = {ACCURACY: 100.0 * float(right.mean()), **self._joint.counts.of(choices)}
+        metrics = {ACCURACY: 100.0 * float(right.mean())}
+        if choices is not None:
+            metrics |= self._joint.counts.of(choices)
         if self._costs is not None:
-            figures = self._costs.model(self._lowered(quantized)).figures
+            figures = self._figures(self._lowered(quantized), self._costs)
             metrics |= {metric.value: figure.value for metric, figure in figures.items()}
         return metrics
+
+    def _figures(self, graph: Graph, costs: CostModel) -> Mapping[Metric, Figure]:
+        """What does not fit is costed all the same: by how much it is too large tells a search
+        where to go.
+        """
+        try:
+            return costs.model(graph).figures
+        except DoesNotFitError:
+            return costs.model(graph, fitting=False).figures
 
     @property
     def samples(self) -> int:
@@ -138,6 +177,11 @@ class Evaluator:
         """Whether the target's costs are counts."""
         return self._costs is not None and self._costs.counted
 
+    @property
+    def arena_limit(self) -> int | None:
+        """Bytes of RAM that the target has for activations; None without a limit."""
+        return None if self._costs is None else self._costs.arena_limit
+
     def prepare(self, batch: Sequence[Mapping[str, Choice]]) -> None:
         """Have the target's cost model measure what these candidates need, all at once."""
         if self._costs is None:
@@ -145,11 +189,14 @@ class Evaluator:
         quick = replace(self._options, ranges="min-max", equalize=False, bias_correction=False)
         few = self.evidence.calibration[:2]
         with one_thread():
-            made = [
-                quantize(self.module(each), few, self._with_formats(each, quick), seed=self._seed)
-                for each in batch
-            ]
-            self._costs.fill([self._lowered(each) for each in made])
+            graphs = []
+            for each in batch:
+                # What cannot be made is said when it is evaluated.
+                with suppress(EdgesmithError):
+                    options = self._with_formats(each, quick)
+                    made = quantize(self._of(each).module, few, options, seed=self._seed)
+                    graphs.append(self._lowered(made))
+            self._costs.fill(graphs)
 
     def graph(self, choices: Mapping[str, Choice]) -> Graph:
         """The candidate as it is deployed."""

@@ -54,7 +54,7 @@ def confirmed(
     executor: Executor,
     archive: Archive,
     progress: Progress,
-    samples: int,
+    provenance: Mapping[str, str],
 ) -> tuple[Found, Rung]:
     """The search's outcome once every member of its front was scored on all samples.
 
@@ -64,7 +64,7 @@ def confirmed(
         before: has a front.
         task: its limits are those for all samples.
         make: gives what scores on all of them.
-        samples: how many there are.
+        provenance: of the new trials; `samples` is how many there are.
 
     Raises:
         NothingEvaluatedError, EvaluationError, SearchError, CacheError: see `driver.search`.
@@ -78,12 +78,25 @@ def confirmed(
     def asking(*_: object) -> Asking:
         while missing := [number for number in now().front if number not in again]:
             trials = yield [_proposal(task, before.trials[number]) for number in missing]
-            again.update(_renumbered(trials, before, missing, samples))
+            again.update(_renumbered(trials, before, missing))
 
     relaxed = replace(task, seeds=(), evaluations=len(before.trials))
     label = "scoring the front on all samples"
-    search(relaxed, _Asked(asking), make, executor, archive, progress, rule=rule, label=label)
-    return now(), _rung(ALL, samples, again, before.trials)
+    done = search(
+        relaxed,
+        _Asked(asking),
+        make,
+        executor,
+        archive,
+        progress,
+        rule=rule,
+        provenance=provenance,
+        label=label,
+    )
+    found = now()
+    notes = tuple(f"{label}: {note}" for note in done.notes)
+    rung = _rung(ALL, int(provenance["samples"]), again, before.trials)
+    return replace(found, notes=(*found.notes, *notes)), rung
 
 
 def trained(
@@ -94,7 +107,7 @@ def trained(
     evaluate: Evaluation,
     archive: Archive,
     progress: Progress,
-    samples: int,
+    provenance: Mapping[str, str],
 ) -> tuple[Found, Rung]:
     """The outcome once finalists were trained; one of them that keeps all limits then is chosen.
 
@@ -103,6 +116,7 @@ def trained(
     Args:
         finalists: numbers of trials; at least one.
         evaluate: trains and scores.
+        provenance: of the new trials; `samples` is how many they are scored on.
 
     Returns:
         The outcome, with a note where training failed for all of them, and the rung.
@@ -114,23 +128,36 @@ def trained(
 
     def asking(*_: object) -> Asking:
         trials = yield [_proposal(task, before.trials[number]) for number in finalists]
-        again.update(_renumbered(trials, before, finalists, samples))
+        again.update(_renumbered(trials, before, finalists))
 
     alone = replace(task, seeds=(), evaluations=len(finalists))
     label = "training finalists"
+    notes: tuple[str, ...]
     try:
-        search(alone, _Asked(asking), lambda: evaluate, Serial(), archive, progress, label=label)
+        done = search(
+            alone,
+            _Asked(asking),
+            lambda: evaluate,
+            Serial(),
+            archive,
+            progress,
+            provenance=provenance,
+            label=label,
+        )
+        notes = tuple(f"{label}: {note}" for note in done.notes)
     except NothingEvaluatedError as error:
-        note = f"finalists could not be trained: {error.message}"
-        before = replace(before, notes=(*before.notes, note))
+        notes = (f"finalists could not be trained: {error.message}",)
     able = [each for each in again.values() if not each.failed]
     kept = [each for each in able if task.violation(each.metrics) <= 0]
-    chosen = before.chosen
+    chosen, miss = before.chosen, before.nearest_miss
     if kept:
+        miss = {}
         losses = np.array([task.losses(each.metrics) for each in kept])
         best = nondominated(losses)
         chosen = kept[best[chosen_row(rule, task.objectives, losses[best])]].number
-    return replace(before, chosen=chosen), _rung(TRAINED, samples, again, before.trials)
+    rung = _rung(TRAINED, int(provenance["samples"]), again, before.trials)
+    notes = (*before.notes, *notes)
+    return replace(before, chosen=chosen, nearest_miss=miss, notes=notes), rung
 
 
 def finalists(
@@ -180,15 +207,13 @@ def _proposal(task: Task, trial: Trial) -> Proposal:
 
 
 def _renumbered(
-    trials: Sequence[Trial], before: Found, numbers: Sequence[int], samples: int
+    trials: Sequence[Trial], before: Found, numbers: Sequence[int]
 ) -> Mapping[int, Trial]:
-    """Trials by the numbers that they have in the search, with what is said of them there."""
-    found = {}
-    for number, trial in zip(numbers, trials, strict=True):
-        first = before.trials[number]
-        provenance = {**first.provenance, "samples": str(samples)}
-        found[number] = replace(trial, number=number, origin=first.origin, provenance=provenance)
-    return found
+    """Trials by the numbers that they have in the search, with their origins there."""
+    return {
+        number: replace(trial, number=number, origin=before.trials[number].origin)
+        for number, trial in zip(numbers, trials, strict=True)
+    }
 
 
 def _rung(name: str, samples: int, now: Mapping[int, Trial], before: Sequence[Trial]) -> Rung:

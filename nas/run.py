@@ -30,6 +30,7 @@ from edgesmith.nas.executors.serial import Serial
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SearchOptions
 from edgesmith.nas.proxy import SENSITIVITY, SensitivityProxy
+from edgesmith.nas.references import references
 from edgesmith.nas.remeasure import remeasured
 from edgesmith.nas.samplers.base import samplers
 from edgesmith.nas.seeds import corners, programs
@@ -37,10 +38,10 @@ from edgesmith.nas.space import Candidate
 from edgesmith.nas.together import CHECKPOINT, train
 from edgesmith.nas.values import ACCURACY, Constraint, Found, Objective, Rung, SearchResult, Task
 from edgesmith.nas.workplace import Workplace
-from edgesmith.pipeline.errors import DoesNotFitError, InfeasibleSearchError, SearchError
+from edgesmith.pipeline.errors import EdgesmithError, InfeasibleSearchError, SearchError
 from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.stage import Progress, stage_seed
-from edgesmith.pipeline.training.trainer import accuracy
+from edgesmith.pipeline.training.trainer import Tuned, accuracy
 from edgesmith.pipeline.values import Kind, Measurement
 from edgesmith.prune.values import PrunePlan
 from edgesmith.quantize.allocation.allocate import spread_over
@@ -105,7 +106,7 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
     sampler = _configured(samplers().get(options.sampler), options.sampler_options)
     executor = _configured(executors().get(options.executor), options.executor_options)
     joint = workplace.joint()
-    _train(workplace, joint, progress)
+    tuned = _train(workplace, joint, progress)
     evaluator = workplace.evaluator(joint)
     task = _task(workplace, joint, evaluator, objectives)
     facts = {"weights": workplace.weights_digest(), "target": target.name}
@@ -118,14 +119,17 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
             archive,
             progress,
             rule=rule,
-            provenance={"target": target.name, "samples": str(evaluator.samples)},
+            provenance=_provenance(workplace, evaluator),
             prepare=evaluator.prepare,
         )
-    climb = _Climb(workplace, joint, task, rule, executor, progress, facts)
+    everything = workplace.on_all_samples()
+    confirming = everything.evaluator(joint)
+    climb = _Climb(everything, confirming, joint, task, rule, executor, progress, facts)
     found, rungs = climb.up(found, evaluator.samples)
     if found.chosen is None:
         raise _infeasible(found)
-    result = _result(workplace, joint, climb.task, found, rungs, evaluator, progress)
+    found = replace(found, notes=(*_said_of(tuned), *found.notes))
+    result = _result(workplace, joint, climb.task, found, rungs, confirming, progress)
     choices = found.trials[found.chosen].choices
     return Chosen(
         evaluator.module(choices),
@@ -140,11 +144,13 @@ class _Climb:
     """From the search's outcome to the choice, by the rungs that the options ask for.
 
     Args:
+        workplace, evaluator: where candidates are scored on all samples.
         task: of the search; afterwards with the limits of the last rung.
         facts: of the archives.
     """
 
     workplace: Workplace
+    evaluator: Evaluator
     joint: Joint
     task: Task
     rule: str
@@ -158,29 +164,27 @@ class _Climb:
         Args:
             samples: that the search scored candidates on.
         """
-        everything = self.workplace.on_all_samples()
-        evaluator = everything.evaluator(self.joint)
-        rungs = [ladder.searched(found, samples)]
+        evaluator, rungs = self.evaluator, [ladder.searched(found, samples)]
         if samples < evaluator.samples:
-            limits = tuple(_constraints(everything, self.joint, evaluator))
+            limits = tuple(_constraints(self.workplace, self.joint, evaluator))
             self.task = replace(self.task, constraints=limits)
+        # Without a front there is nothing to confirm, though training may still bring one.
+        if samples < evaluator.samples and found.front:
             with self._archive(CONFIRMED) as archive:
                 found, rung = ladder.confirmed(
                     found,
                     self.task,
                     self.rule,
-                    _factory(everything, evaluator, self.executor),
+                    _factory(self.workplace, evaluator, self.executor),
                     self.executor,
                     archive,
                     self.progress,
-                    evaluator.samples,
+                    _provenance(self.workplace, evaluator),
                 )
             rungs.append(rung)
-        return self._trained(found, evaluator, rungs)
+        return self._trained(found, rungs)
 
-    def _trained(
-        self, found: Found, evaluator: Evaluator, rungs: list[Rung]
-    ) -> tuple[Found, tuple[Rung, ...]]:
+    def _trained(self, found: Found, rungs: list[Rung]) -> tuple[Found, tuple[Rung, ...]]:
         options, spec = self.workplace.options, self.workplace.spec
         # What is pruned after the search has other weights than what would be trained here.
         if self.workplace.quantization.qat is None or spec.has_stage("prune"):
@@ -192,7 +196,7 @@ class _Climb:
         )
         if not chosen:
             return found, tuple(rungs)
-        learning = self.workplace.learning()
+        evaluator, learning = self.evaluator, self.workplace.learning()
         with self._archive(TRAINED) as archive:
             found, rung = ladder.trained(
                 found,
@@ -202,7 +206,7 @@ class _Climb:
                 lambda choices: evaluator.trained(choices, learning),
                 archive,
                 self.progress,
-                evaluator.samples,
+                _provenance(self.workplace, evaluator) | {"trained": "quantization-aware"},
             )
         return found, (*rungs, rung)
 
@@ -213,7 +217,18 @@ class _Climb:
 
 def _factory(workplace: Workplace, evaluator: Evaluator, executor: Executor) -> Factory:
     """What gives evaluators to an executor: where it is this process, there is one already."""
-    return (lambda: evaluator) if isinstance(executor, Serial) else workplace
+    if isinstance(executor, Serial):
+        return lambda: evaluator
+    return replace(workplace, expected=workplace.facts(evaluator))
+
+
+def _provenance(workplace: Workplace, evaluator: Evaluator) -> dict[str, str]:
+    """What metrics rest on."""
+    return {
+        "target": workplace.target.name,
+        "samples": str(evaluator.samples),
+        "seed": str(workplace.spec.seed),
+    }
 
 
 def _objectives(workplace: Workplace) -> tuple[Objective, ...]:
@@ -238,16 +253,26 @@ def _objectives(workplace: Workplace) -> tuple[Objective, ...]:
     return (Objective(ACCURACY, "higher"), *(Objective(each, "lower") for each in minimize))
 
 
-def _train(workplace: Workplace, joint: Joint, progress: Progress) -> None:
-    """Bring the super-network's weights to where training leaves them."""
+def _train(workplace: Workplace, joint: Joint, progress: Progress) -> Tuned | None:
+    """Bring the super-network's weights to where training leaves them; what it found."""
     options = workplace.options.training
     if workplace.restore(joint):
-        return
-    favourites: dict[str, Candidate] = {}
-    if options is not None:
-        favourites = train(workplace, joint, options, progress).favourites
-    workplace.save(joint, favourites)
+        return workplace.tuned()
+    trained = None if options is None else train(workplace, joint, options, progress)
+    workplace.save(joint, trained)
     (workplace.folder / CHECKPOINT).unlink(missing_ok=True)
+    return None if trained is None else trained.tuned
+
+
+def _said_of(tuned: Tuned | None) -> tuple[str, ...]:
+    """What has to be known of the super-network's training."""
+    if tuned is None or not tuned.diverged:
+        return ()
+    return (
+        f"training of the super-network ended in epoch {tuned.epochs}: its loss was no number, or"
+        f" accuracy fell below half; the weights of its best epoch are used"
+        f" ({tuned.accuracy:.4g} % on average over sub-networks)",
+    )
 
 
 def _task(
@@ -282,8 +307,10 @@ def _rule(options: SearchOptions, objectives: Sequence[Objective]) -> str:
 def _constraints(workplace: Workplace, joint: Joint, evaluator: Evaluator) -> Iterator[Constraint]:
     options, description = workplace.options, workplace.target.describe()
     limits: dict[str, float] = {str(name): limit for name, limit in options.limits.items()}
-    if description.flash_bytes is not None and "flash" in description.cost_metrics:
-        limits["flash"] = min(limits.get("flash", math.inf), description.flash_bytes)
+    held = {"flash": description.flash_bytes, "arena": evaluator.arena_limit}
+    for metric, most in held.items():
+        if most is not None and metric in description.cost_metrics:
+            limits[metric] = min(limits.get(metric, math.inf), most)
     yield from (Constraint(metric, "most", limit) for metric, limit in limits.items())
     if options.tolerance_points is not None:
         trained = accuracy(joint.model, evaluator.evidence.selection)
@@ -311,6 +338,7 @@ def _result(
     evaluator: Evaluator,
     progress: Progress,
 ) -> SearchResult:
+    assert found.chosen is not None
     target = workplace.target
     metrics = {name for trial in found.trials for name in trial.metrics}
     again: dict[int, dict[str, Measurement]] = {}
@@ -318,20 +346,21 @@ def _result(
     for number in progress.track(_spread(found, workplace.options), "measuring the front"):
         try:
             again[number] = remeasured(evaluator, found.trials[number].choices, target)
-        except DoesNotFitError as error:
-            notes.append(f"candidate {number} of the front does not fit: {error.message}")
-    kind = Kind.SIMULATED if evaluator.counted else Kind.MEASURED
+        except EdgesmithError as error:
+            notes.append(f"candidate {number} of the front was not measured again: {error.message}")
+    kinds = {**_KINDS, **evaluator.kinds(found.trials[found.chosen].choices)}
     return SearchResult(
         target=target.name,
         sampler=workplace.options.sampler,
         objectives=task.objectives,
         constraints=task.constraints,
         units={name: _UNITS[name] for name in sorted(metrics)},
-        kinds={name: _KINDS.get(name, kind).value for name in sorted(metrics)},
+        kinds={name: kinds[name].value for name in sorted(metrics)},
         log10_size=task.space.log10_size,
         remeasured=again,
         frozen={layer: each.reason for each in joint.elastic.frozen for layer in each.layers},
         moot=task.space.moot,
+        references=references(evaluator, joint.genes.offered, workplace.descriptions),
         rungs=rungs,
         **{**vars(found), "notes": tuple(notes)},
     )

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -21,32 +20,18 @@ import torch
 
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SuperTraining
-from edgesmith.nas.space import Candidate
-from edgesmith.nas.training import SuperTrainer
+from edgesmith.nas.training import SuperTrained, SuperTrainer
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import LostProcessError
 from edgesmith.pipeline.splits import read_split
 from edgesmith.pipeline.stage import Progress, stage_seed
 from edgesmith.pipeline.training.group import Gloo, Group
-from edgesmith.pipeline.training.trainer import Tuned
 
 CHECKPOINT = "training.pt"
 _SPAWN = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
 _MEETING = "meeting"
 _END_S = 10.0
 _POLL_S = 0.05
-
-
-@dataclass(frozen=True)
-class SuperTrained:
-    """What training came to.
-
-    Args:
-        favourites: of a strategy that learns, by what for.
-    """
-
-    tuned: Tuned
-    favourites: dict[str, Candidate]
 
 
 def train(

@@ -9,6 +9,7 @@ training: Bai et al., "BatchQuant", NeurIPS 2021.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,18 @@ _DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": kl, "alpha"
 _LOOKED_AT = 16  # samples of a batch that a strategy may judge sub-networks by
 _EXAMPLES = 4  # drawn sub-networks that an epoch is judged by
 _STATISTICS = 512  # samples that batch norms see before a sub-network is judged
+
+
+@dataclass(frozen=True)
+class SuperTrained:
+    """What training came to.
+
+    Args:
+        favourites: of a strategy that learns, by what for.
+    """
+
+    tuned: Tuned
+    favourites: dict[str, Candidate]
 
 
 class SuperTrainer:
@@ -89,7 +102,8 @@ class SuperTrainer:
         tuned = self._trainer.run(train, selection, progress, "training the super-network")
         if tuned.diverged and tuned.epochs <= 1:
             raise DivergedTrainingError(
-                "the loss of the super-network is no number in its first epoch",
+                "the first epoch of the super-network diverged: its loss is no number, or it knows"
+                " less than half of what it knew before",
                 fix="lower `training.learning_rate`, or offer wider formats",
             )
         return tuned

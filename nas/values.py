@@ -11,6 +11,8 @@ from edgesmith.pipeline.values import Measurement
 
 Metrics = Mapping[str, float]
 ACCURACY = "accuracy"
+FLOAT, UNIFORM = "float", "uniform "
+"""Names of references: the trained model as it is, and before the name of a format."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,8 @@ class SearchResult(Found):
         units, kinds: of every metric.
         remeasured: number of a trial of the front -> metrics of its own artifact.
         moot: which genes change nothing, and when.
+        references: the trained model itself, `float` and `uniform int8`, ... -> metrics, on as many
+            samples as the choice.
         frozen: layer -> why nothing in it can vary.
         rungs: of the ladder of evidence, the one that the search itself stands on first. On the
             last one the choice was made.
@@ -185,6 +189,7 @@ class SearchResult(Found):
     remeasured: dict[int, dict[str, Measurement]]
     frozen: dict[str, str]
     moot: tuple[Moot, ...] = ()
+    references: dict[str, dict[str, float]] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
 
     def summary(self) -> list[str]:
@@ -198,22 +203,26 @@ class SearchResult(Found):
             f" {len(self.front)} are on the front",
             f"chosen: candidate {chosen.number} ({chosen.origin}), {self._said(chosen.metrics)}",
         ]
-        if "uniform int8" in self.marks:
-            whole = self.trials[self.marks["uniform int8"]]
-            told.append(f"the trained model in uniform int8: {self._said(whole.metrics)}")
-        told += [_climbed(rung, self.chosen) for rung in self.rungs[1:]]
+        told += [
+            f"the trained model, {name}: {self._said(metrics)}"
+            for name, metrics in self.references.items()
+        ]
+        below = ("sensitivity", *(rung.name for rung in self.rungs))
+        pairs = zip(self.rungs, below, strict=False)
+        told += [_climbed(rung, self.chosen, name) for rung, name in pairs]
         return [*told, *self.notes]
 
     def _said(self, metrics: Metrics) -> str:
         return ", ".join(
             f"{each.metric} {metrics[each.metric]:,.6g} {self.units[each.metric]}"
             for each in self.objectives
+            if each.metric in metrics
         )
 
 
-def _climbed(rung: Rung, chosen: int) -> str:
-    """`trained: 3 candidates, the chosen one 99.2 %; rank correlation with before 0.67`."""
+def _climbed(rung: Rung, chosen: int, below: str) -> str:
+    """`after training: 3 candidates, the chosen one 99.2 %; rank correlation with search 0.67`."""
     said = f"{rung.name}: {len(rung.accuracy)} candidates"
     if chosen in rung.accuracy:
         said += f", the chosen one {rung.accuracy[chosen]:.4g} %"
-    return said if rung.tau is None else f"{said}; rank correlation with before {rung.tau:.2f}"
+    return said if rung.tau is None else f"{said}; rank correlation with {below} {rung.tau:.2f}"

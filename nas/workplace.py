@@ -7,9 +7,9 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors
@@ -21,7 +21,6 @@ from edgesmith.nas.evaluation import Evaluator, Evidence
 from edgesmith.nas.genes import offered
 from edgesmith.nas.joint import Joint, joint_of
 from edgesmith.nas.options import SearchOptions
-from edgesmith.nas.space import Candidate
 from edgesmith.nas.values import Proposal
 from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
@@ -32,7 +31,9 @@ from edgesmith.pipeline.splits import Split, read_split
 from edgesmith.pipeline.stage import stage_seed
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.torch_model import load_model
+from edgesmith.pipeline.training.trainer import Tuned
 from edgesmith.pipeline.unfinished import STATE
+from edgesmith.pipeline.versions import machine
 from edgesmith.prune.driver import drawn
 from edgesmith.prune.importances.base import Labelled, Scores, importances
 from edgesmith.prune.structure import structure_of
@@ -41,8 +42,25 @@ from edgesmith.quantize.qat.train import Learning
 from edgesmith.targets.base import Target, TargetDescription
 from edgesmith.targets.cost import CostModel, cost_model
 
+if TYPE_CHECKING:
+    from edgesmith.nas.training import SuperTrained
+
 _SCORES, _WEIGHTS, _FAVOURITES = "scores.npz", "network.safetensors", "favourites.json"
+_TUNED = "training.json"
 _SAMPLES = 256  # that importances look at
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What scores depend on beside the candidate.
+
+    Args:
+        weights: SHA-256 of the super-network's.
+        machine: where costs are times; empty where they are counts.
+    """
+
+    weights: str
+    machine: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,7 @@ class Workplace:
         options: of the search; `quantization` is what candidates are quantized with.
         load, data: output folders of those stages.
         folder: for importances and the super-network's weights.
+        expected: facts that have to hold where candidates are scored; anything if not given.
     """
 
     spec: Spec
@@ -61,16 +80,32 @@ class Workplace:
     load: Path
     data: Path
     folder: Path
+    expected: Facts | None = None
 
     def __call__(self) -> Evaluator:
         """What scores candidates, with the weights that are in the folder.
 
         Raises:
-            CacheError: a file of a stage is missing or damaged.
+            CacheError: a file of a stage is missing or damaged, or this is another machine, which
+                has not the search's files or would measure other times.
         """
         joint = self.joint()
-        self.restore(joint)
-        return self.evaluator(joint)
+        restored = self.restore(joint)
+        made = self.evaluator(joint)
+        if self.expected is not None and not (restored and self.facts(made) == self.expected):
+            raise CacheError(
+                f"this worker does not see what the search trained, {self.folder / _WEIGHTS}, or it"
+                " is another kind of machine and times on it do not compare",
+                fix="let all workers see the spec's folder and the cache at the same paths, and"
+                " time CPU targets on machines of one kind",
+            )
+        return made
+
+    def facts(self, evaluator: Evaluator) -> Facts:
+        """What has to be the same wherever candidates of one search are scored."""
+        known = machine()
+        here = "" if evaluator.counted else f"{known['architecture']}, {known['processor']}"
+        return Facts(self.weights_digest(), here)
 
     def on_all_samples(self) -> Workplace:
         """The same place, where candidates are scored on all of the selection split."""
@@ -163,17 +198,31 @@ class Workplace:
         except (OSError, ValueError) as error:
             raise _damaged(path, error) from error
 
-    def save(self, joint: Joint, favourites: Mapping[str, Candidate]) -> None:
-        """Keep the super-network's weights, for workers and for the next start, and what the
-        strategy of its training thought most of.
+    def tuned(self) -> Tuned | None:
+        """What training of the super-network found; None where there was none.
+
+        Raises:
+            CacheError: it cannot be read.
         """
-        if favourites:
-            with cache_errors(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(self.folder / _FAVOURITES, to_json(dict(favourites)).encode())
+        path = self.folder / _TUNED
+        if not path.exists():
+            return None
+        try:
+            return adapter(Tuned).validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+
+    def save(self, joint: Joint, trained: SuperTrained | None) -> None:
+        """Keep the super-network's weights, for workers and for the next start, and what its
+        training found; the weights last, since they say that it is done.
+        """
         state = {name: value.clone() for name, value in joint.network.state_dict().items()}
         with cache_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if trained is not None:
+                write_atomically(self.folder / _TUNED, to_json(trained.tuned).encode())
+            if trained is not None and trained.favourites:
+                write_atomically(self.folder / _FAVOURITES, to_json(trained.favourites).encode())
             write_atomically(self.folder / _WEIGHTS, safetensors.torch.save(state))
 
     def _costs(self) -> CostModel | None:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import plotly.graph_objects as go
 
-from edgesmith.nas.values import ACCURACY, SearchResult, Trial
+from edgesmith.nas.values import ACCURACY, FLOAT, Metrics, SearchResult, Trial
 from edgesmith.pipeline.values import Kind
 from edgesmith.reports.label_places import label_places
 from edgesmith.reports.plotstyle import (
@@ -84,15 +84,15 @@ class _Plane:
         """Whether costs span more than a decade."""
         return min(self.costs) > 0 and max(self.costs) > _DECADE * min(self.costs)
 
-    def shares(self, trials: Sequence[Trial]) -> list[tuple[float, float]]:
-        """Where trials lie between the outermost ones, each way in 0..1."""
+    def shares(self, points: Sequence[Metrics]) -> list[tuple[float, float]]:
+        """Where points lie between the outermost ones, each way in 0..1."""
         scale = math.log if self.logarithmic else float
         return [
             (
-                _share([scale(cost) for cost in self.costs], scale(each.metrics[self.cost])),
-                _share(self.accuracies, each.metrics[ACCURACY]),
+                _share([scale(cost) for cost in self.costs], scale(each[self.cost])),
+                _share(self.accuracies, each[ACCURACY]),
             )
-            for each in trials
+            for each in points
         ]
 
     @property
@@ -113,7 +113,7 @@ def pareto_figure(found: SearchResult) -> Figure | None:
         return None
     _add_trials(plane)
     _add_front(plane)
-    _add_marks(plane)
+    _add_references(plane)
     _add_remeasured(plane)
     _add_chosen(plane)
     _add_limits(plane)
@@ -154,22 +154,45 @@ def _add_front(plane: _Plane) -> None:
     )
 
 
-def _add_marks(plane: _Plane) -> None:
-    """The trained model in uniform formats, the smallest candidates, and whatever else is named."""
-    labels = [name for name, number in plane.found.marks.items() if plane.of([number])]
-    marked = plane.of([plane.found.marks[name] for name in labels])
-    front = plane.of(plane.found.front)
-    places = label_places(plane.shares(marked), labels, plane.shares(front))
-    plane.add(
-        marked,
+def _add_references(plane: _Plane) -> None:
+    """The trained model in uniform formats, and a line at its accuracy as it is."""
+    found = plane.found
+    placed = {
+        name: metrics
+        for name, metrics in found.references.items()
+        if {ACCURACY, plane.cost} <= metrics.keys()
+    }
+    front = plane.shares([each.metrics for each in plane.of(found.front)])
+    places = label_places(plane.shares(list(placed.values())), list(placed), front)
+    plane.figure.add_scatter(
+        x=[metrics[plane.cost] for metrics in placed.values()],
+        y=[metrics[ACCURACY] for metrics in placed.values()],
+        customdata=[
+            "<br>".join((f"<b>the trained model, {literal(name)}</b>", *_figures(found, metrics)))
+            for name, metrics in placed.items()
+        ],
+        hovertemplate="%{customdata}<extra></extra>",
         mode="markers+text",
-        name="to compare with",
-        text=[literal(name) if at else "" for name, at in zip(labels, places, strict=True)],
+        name="trained model",
+        text=[literal(name) if at else "" for name, at in zip(placed, places, strict=True)],
         textposition=[at or "bottom center" for at in places],
         textfont={"size": 11, "color": MUTED},
         marker={"color": BASELINE, "size": 10, "symbol": "square-open", "line": {"width": 2}},
         cliponaxis=False,
     )
+    accuracy = found.references.get(FLOAT, {}).get(ACCURACY)
+    if accuracy is not None:
+        plane.figure.add_hline(accuracy, line={"color": BASELINE, "width": 1.2})
+        plane.figure.add_annotation(
+            text="trained model, float",
+            font={"size": 11, "color": BASELINE},
+            showarrow=False,
+            x=1,
+            xref="x domain",
+            xanchor="right",
+            y=accuracy,
+            yanchor="bottom",
+        )
 
 
 def _add_remeasured(plane: _Plane) -> None:
@@ -253,13 +276,17 @@ def _said(found: SearchResult, trial: Trial) -> str:
         for each in found.constraints
         if each.metric in trial.metrics and each.excess(trial.metrics) > 0
     ]
-    metrics = [
-        f"{literal(name_of(name))} {_full(found, name, trial.metrics[name])}"
-        for name in metrics_of(found)
-        if name in trial.metrics
-    ]
     head = [f"<b>candidate {trial.number}</b>", literal(visible(trial.origin))]
-    return "<br>".join([*head, *metrics, *broken])
+    return "<br>".join([*head, *_figures(found, trial.metrics), *broken])
+
+
+def _figures(found: SearchResult, metrics: Metrics) -> list[str]:
+    """A line for each metric."""
+    return [
+        f"{literal(name_of(name))} {_full(found, name, metrics[name])}"
+        for name in metrics_of(found)
+        if name in metrics
+    ]
 
 
 def _full(found: SearchResult, metric: str, value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from edgesmith.nas.values import ACCURACY, PredictorQuality, Rung, SearchResult, Trial
+from edgesmith.nas.values import ACCURACY, UNIFORM, PredictorQuality, Rung, SearchResult, Trial
 from edgesmith.reports.numbers import Named, Number
 from edgesmith.reports.search_choices import ChoicesView, choices_view
 from edgesmith.reports.search_metrics import (
@@ -21,8 +21,8 @@ from edgesmith.reports.search_metrics import (
 from edgesmith.reports.tables import NOTHING, Cell
 from edgesmith.reports.text import count, exact, significant, visible
 
-BASELINE = "uniform int8"
-"""Mark of the trained model that the chosen candidate is compared with."""
+BASELINE = f"{UNIFORM}int8"
+"""What the trained model is compared in with the chosen candidate."""
 PROXY = "proxy"
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _COMPARED = {"bytes": ("smaller", "larger"), "ms": ("faster", "slower")}
@@ -101,7 +101,7 @@ class SearchView:
         columns: title and kind of every metric in `rows`.
         predictors: names over the columns of `quality`.
         farthest: the largest difference of a re-measured figure, in words.
-        rungs: none where the search was all the evidence there is.
+        rungs: of the ladder of evidence, the search itself first.
         frozen: layers, and why they were left alone.
     """
 
@@ -138,7 +138,7 @@ def search_view(found: SearchResult) -> SearchView:
         quality=tuple(_quality(each, predictors) for each in _latest(found)),
         remeasured=tuple(_remeasured(found)),
         farthest=_farthest(found),
-        rungs=tuple(_rung(each, found.chosen) for each in found.rungs if len(found.rungs) > 1),
+        rungs=tuple(_rung(each, found.chosen) for each in found.rungs),
         choices=choices_view(found),
         frozen=_frozen(found.frozen),
         notes=tuple(visible(note) for note in found.notes),
@@ -182,8 +182,7 @@ def _figure(found: SearchResult, metric: str, value: float) -> Number:
 
 def _trained(found: SearchResult) -> Mapping[str, float]:
     """Metrics of the trained model in the format that the choice is compared with."""
-    mark = found.marks.get(BASELINE)
-    return {} if mark is None else found.trials[mark].metrics
+    return found.references.get(BASELINE, {})
 
 
 def _gain(found: SearchResult, chosen: Trial) -> Gain | None:

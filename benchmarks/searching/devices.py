@@ -61,8 +61,9 @@ def _compared(
         published = PUBLISHED[metric]
         label = f"{name}: {said}, share of SimQ-NAS's {published:.2f} times"
         yield Row(label, ratio / published, "", "simulated")
-    trials, ends = result.trials, (result.marks["uniform int8"], result.chosen)
-    stored = [trials[at].metrics[WEIGHT_BYTES] for at in ends]
+    trials = result.trials
+    ends = result.references["uniform int8"], trials[result.chosen].metrics
+    stored = [metrics[WEIGHT_BYTES] for metrics in ends]
     yield Row(f"{name}: found has fewer bytes of weights", stored[0] / stored[1], "times")
     chosen = result.remeasured[result.chosen]["instructions"].value
     predicted = trials[result.chosen].metrics["instructions"]

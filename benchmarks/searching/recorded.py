@@ -1,6 +1,6 @@
 """A table of real evaluations: every candidate of a coarse space over one trained super-network.
 
-    python benchmarks/searching/recorded.py FOLDER
+    python benchmarks/search.py record FOLDER
 
 The space is IC's (MLPerf Tiny's ResNet-8 on CIFAR-10 as JPEG), its choices thinned out until all of
 its 6,804 candidates can be evaluated: three widths of six groups, one block that may go, INT8 or
@@ -14,7 +14,6 @@ Recording takes hours and goes on where it was stopped; FOLDER keeps what is on 
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
@@ -124,7 +123,7 @@ class Table:
         SystemExit: it was not recorded, or of another space.
         """
         if not path.exists():
-            raise SystemExit(f"{path} is missing: python benchmarks/searching/recorded.py FOLDER")
+            raise SystemExit(f"{path} is missing: python benchmarks/search.py record FOLDER")
         with np.load(path, allow_pickle=False) as kept:
             made = cls(tuple(kept["metrics"].tolist()), kept["values"])
         if len(made.values) != len(candidates()):
@@ -210,8 +209,3 @@ def _super_network(folder: Path) -> tuple[Trained, Joint]:
         safetensors.torch.save_file(state, weights)
     joint.network.load_state_dict(safetensors.torch.load_file(weights))
     return start, joint
-
-
-if __name__ == "__main__":
-    _made = record(Path(sys.argv[1]))
-    print(f"{len(_made.values)} candidates in {TABLE}")

@@ -19,7 +19,7 @@ from edgesmith.nas.controller import Controller
 from edgesmith.nas.samplers._record import Record
 from edgesmith.nas.samplers.base import Asking, Log, Sampler
 from edgesmith.nas.space import Candidate, Floats
-from edgesmith.nas.values import Proposal, Task
+from edgesmith.nas.values import ACCURACY, Proposal, Task
 
 Share = Annotated[float, Field(gt=0, le=1)]
 _TINY = 1e-8
@@ -31,11 +31,12 @@ _FRUITLESS = 10
 class Fliqs(Sampler):
     """A policy for each target, one after the other; each ends by asking for its argmax.
 
-    The reward is the first objective's gain, less `beta` * |1 - cost/target|, where the cost is the
-    second objective. With one objective there is one policy and no cost.
+    The reward is the first objective's gain, of accuracy as a share, less `beta` * |1 -
+    cost/target|, where the cost is the second objective. With one objective there is one policy and
+    no cost.
 
     Args:
-        targets: shares of the trained model's cost.
+        targets: shares of the trained model's cost; of the largest that is known if that has none.
         beta: weight of missing the target.
         batch: samples per step.
         rate: of Adam.
@@ -53,8 +54,7 @@ class Fliqs(Sampler):
 
     def run(self, task: Task, log: Log) -> Asking:
         record, generator = Record(task), np.random.default_rng([task.seed])
-        whole = task.space.canonical([0] * len(task.space.genes))
-        yield from record.ask([Proposal(whole, "trained model")])
+        yield from record.ask([Proposal(_whole(task), "trained model")])
         targets = self.targets if len(task.objectives) > 1 else self.targets[:1]
         for number, target in enumerate(targets):
             share = record.left // (len(targets) - number)
@@ -89,12 +89,20 @@ class Fliqs(Sampler):
 
     def _reward(self, record: Record, candidate: Candidate, target: float) -> float:
         task, metrics = record.task, record.measured[candidate]
-        reward = -task.losses(metrics)[0] - self.beta * task.violation(metrics)
+        first = task.objectives[0]
+        gain = -first.loss(metrics) / (100.0 if first.metric == ACCURACY else 1.0)
+        reward = gain - self.beta * task.violation(metrics)
         if len(task.objectives) == 1:
             return reward
         name = task.objectives[1].metric
-        goal = target * next(iter(record.measured.values()))[name]
+        costs = {each: known[name] for each, known in record.measured.items()}
+        goal = target * costs.get(_whole(task), max(costs.values()))
         return reward - self.beta * abs(1 - metrics[name] / goal)
+
+
+def _whole(task: Task) -> Candidate:
+    """The trained model in its widest formats."""
+    return task.space.canonical([0] * len(task.space.genes))
 
 
 def _moved(mean: float | None, value: float, average: float) -> float:

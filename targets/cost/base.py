@@ -163,8 +163,16 @@ class CostModel(Protocol):
     def edge(self, source: Tensor, wanted: Tensor) -> LayerCost:
         """Of converting an activation to the format of another: zero where both have the same."""
 
-    def model(self, graph: Graph) -> ModelCost:
-        """Of a whole model."""
+    @property
+    def arena_limit(self) -> int | None:
+        """Bytes that the arena of a model may take; None where there is no limit."""
+
+    def model(self, graph: Graph, *, fitting: bool = True) -> ModelCost:
+        """Of a whole model.
+
+        Args:
+            fitting: refuse what does not fit; else its arena is what it would take.
+        """
 
     def fill(self, graphs: Sequence[Graph], progress: Progress | None = None) -> Filled:
         """Measure every layer of these graphs that is not known."""

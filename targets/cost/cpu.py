@@ -137,8 +137,12 @@ class CpuCost:
         found = conversion(source, wanted)
         return self._free(source.name, ir.Quantize.kind) if found is None else self.layer(*found)
 
-    def model(self, graph: Graph) -> ModelCost:
-        """Of a whole model, timed as it would be deployed; flash is the file's size.
+    @property
+    def arena_limit(self) -> None:
+        """There is none."""
+
+    def model(self, graph: Graph, *, fitting: bool = True) -> ModelCost:
+        """Of a whole model, timed as it would be deployed; flash is the file's size. All fit.
 
         Raises:
             As `layer`.

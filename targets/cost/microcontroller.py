@@ -102,15 +102,23 @@ class MicrocontrollerCost:
         found = conversion(source, wanted)
         return self._free(source.name, ir.Quantize.kind) if found is None else self.layer(*found)
 
-    def model(self, graph: Graph) -> ModelCost:
+    @property
+    def arena_limit(self) -> int | None:
+        """Bytes of the target's RAM beside the stack."""
+        return self.target.compile_options().ram_bytes
+
+    def model(self, graph: Graph, *, fitting: bool = True) -> ModelCost:
         """Of a model as the target would deploy it; the arena's plan is made with little search, so
         that of the deployed model may be smaller.
+
+        Args:
+            fitting: refuse what does not fit; else it is planned as if there were RAM enough.
 
         Raises:
             DoesNotFitError: no plan fits the target's RAM.
             As `layer`.
         """
-        compiled = self._compiled(graph)
+        compiled = self._compiled(graph, self.arena_limit if fitting else None)
         layers = layers_of(compiled.program)
         self._fill(layers)
         return self._model_cost(compiled, layers)
@@ -128,7 +136,7 @@ class MicrocontrollerCost:
         skipped = 0
         for graph in graphs:
             try:
-                compiled = self._compiled(graph)
+                compiled = self._compiled(graph, self.arena_limit)
             except DoesNotFitError:
                 skipped += 1
             else:
@@ -173,8 +181,9 @@ class MicrocontrollerCost:
     def _require_tools(self) -> None:
         require_all({f"the cost model of target {self.target.name!r}": self.target.tools()})
 
-    def _compiled(self, graph: Graph) -> Compiled:
-        return compile_graph(graph, replace(self.target.compile_options(), quick=True))
+    def _compiled(self, graph: Graph, ram_bytes: int | None) -> Compiled:
+        options = replace(self.target.compile_options(), quick=True, ram_bytes=ram_bytes)
+        return compile_graph(graph, options)
 
     def _fill(self, layers: Sequence[Layer], progress: Progress | None = None) -> Filled:
         wanted = {layer.key: layer for layer in layers}

@@ -35,7 +35,7 @@ HOSTILE_RESULT = searched_result(Sample(layers=9, classes=9, hostile=True))
 SEARCH = sample_search()
 assert SEARCH.chosen is not None
 CHOSEN = SEARCH.trials[SEARCH.chosen]
-WHOLE = SEARCH.trials[SEARCH.marks["uniform int8"]]
+WHOLE = SEARCH.references["uniform int8"]
 VIEW = search_view(SEARCH)
 
 
@@ -66,12 +66,12 @@ def test_the_lead_says_what_was_evaluated_and_chosen() -> None:
 
 def test_the_choice_is_compared_with_the_trained_model() -> None:
     assert VIEW.gain is not None
-    ratio = WHOLE.metrics["instructions"] / CHOSEN.metrics["instructions"]
+    ratio = WHOLE["instructions"] / CHOSEN.metrics["instructions"]
     assert VIEW.gain.ratio.exact == repr(ratio)
     assert (VIEW.gain.said, VIEW.gain.ratio.kind) == ("fewer instructions", "simulated")
     assert VIEW.gain.accuracy is not None
     assert VIEW.gain.accuracy.kind == "measured"
-    change = CHOSEN.metrics["accuracy"] - WHOLE.metrics["accuracy"]
+    change = CHOSEN.metrics["accuracy"] - WHOLE["accuracy"]
     assert VIEW.gain.accuracy.text == f"{change:+.2f} points".replace("-", "−")
     cards = {card.name: card for card in VIEW.cards}
     assert list(cards) == ["Accuracy", "Instructions", "Flash", "MACs", "Time"]
@@ -82,20 +82,21 @@ def test_the_choice_is_compared_with_the_trained_model() -> None:
 
 
 def test_a_choice_that_costs_more_is_not_called_fewer() -> None:
-    cheap, dear = SEARCH.front[-1], SEARCH.marks["uniform int8"]
-    view = search_view(replace(SEARCH, chosen=dear, marks={"uniform int8": cheap}))
+    cheap, dear = SEARCH.trials[SEARCH.front[-1]].metrics, SEARCH.marks["uniform int8"]
+    view = search_view(replace(SEARCH, chosen=dear, references={"uniform int8": cheap}))
     assert view.gain is not None
     assert view.gain.said == "more instructions"
     assert float(view.gain.ratio.exact) > 1
-    same = search_view(replace(SEARCH, chosen=dear))
+    alike = {"uniform int8": SEARCH.trials[dear].metrics}
+    same = search_view(replace(SEARCH, chosen=dear, references=alike))
     assert {card.compared for card in same.cards} == {"same as uniform int8"}
 
 
 def test_without_the_trained_model_nothing_is_compared() -> None:
-    view = search_view(replace(SEARCH, marks={}))
+    view = search_view(replace(SEARCH, references={}))
     assert view.gain is None
     assert {card.compared for card in view.cards} == {""}
-    bare = replace(RESULT, search=replace(SEARCH, marks={}))
+    bare = replace(RESULT, search=replace(SEARCH, references={}))
     assert "against the trained model" in render_html(RESULT)
     assert "against the trained model" not in render_html(bare)
 
@@ -107,7 +108,7 @@ def test_every_evaluation_has_its_row() -> None:
     failed = VIEW.rows[FAILED]
     assert failed.error == "EvaluationError: a <b>worker</b> died"
     assert {cell.text for cell in failed.cells[:-1]} == {"–"}
-    assert VIEW.rows[0].cells[1].key == repr(WHOLE.metrics["instructions"])
+    assert VIEW.rows[0].cells[1].key == repr(WHOLE["instructions"])
     assert float(VIEW.rows[-1].cells[-1].key) == SEARCH.hypervolume[-1]
     assert VIEW.columns[:3] == (
         ("Accuracy, %", "measured"),
@@ -142,7 +143,12 @@ def test_rungs_tell_what_the_choice_rests_on() -> None:
     assert [row.tau.text for row in VIEW.rungs] == ["0.31", "−0.20", NOTHING]
     assert [row.candidates.text for row in VIEW.rungs][1:] == [str(len(SEARCH.front)), "1"]
     assert VIEW.rungs[2].choice.text == f"{CHOSEN.metrics['accuracy'] + 0.25:.2f}"
-    assert search_view(replace(SEARCH, rungs=SEARCH.rungs[:1])).rungs == ()
+    assert [row.name for row in search_view(replace(SEARCH, rungs=SEARCH.rungs[:1])).rungs] == [
+        "search"
+    ]
+    said = "\n".join(SEARCH.summary())
+    assert "rank correlation with sensitivity 0.31" in said
+    assert "rank correlation with search -0.20" in said
     other = replace(SEARCH.rungs[2], accuracy={})
     assert search_view(replace(SEARCH, rungs=(other, other))).rungs[0].choice.text == NOTHING
 
@@ -217,11 +223,13 @@ def test_the_front_is_drawn_with_marks_crosses_and_limits() -> None:
     ]
     assert by_name["front"]["mode"] == "lines+markers"
     assert list(by_name["chosen"]["y"]) == [CHOSEN.metrics["accuracy"]]
-    assert "uniform int8" in by_name["to compare with"]["text"]
+    assert "uniform int8" in by_name["trained model"]["text"]
+    assert "<b>the trained model, uniform int8</b>" in by_name["trained model"]["customdata"][0]
     crosses = by_name["built and measured again"]
     assert len(crosses["x"]) == len(SEARCH.remeasured)
     assert figure["layout"]["xaxis"]["type"] == "log"
-    assert [line["y0"] for line in figure["layout"]["shapes"]] == [85.0]
+    assert [line["y0"] for line in figure["layout"]["shapes"]] == [99.7, 85.0], "float, and a limit"
+    assert figure["layout"]["annotations"][0]["text"] == "trained model, float"
     hover = by_name["evaluated (simulated)"]["customdata"][0]
     assert "<b>candidate 0</b><br>seed: uniform int8<br>accuracy 99.50 % (measured)" in hover
     assert "<b>breaks: flash at most 30.0 kB</b>" in hover
@@ -229,14 +237,14 @@ def test_the_front_is_drawn_with_marks_crosses_and_limits() -> None:
 
 def test_a_limit_of_the_cost_stands_where_its_label_does() -> None:
     limit = Constraint("instructions", "most", 1e6)
-    figure = pareto_figure(replace(SEARCH, constraints=(limit,)))
+    figure = pareto_figure(replace(SEARCH, constraints=(limit,), references={}))
     assert figure is not None
     (line,), (label,) = figure["layout"]["shapes"], figure["layout"]["annotations"]
     assert line["x0"] == 1e6
     assert label["x"] == 6.0, "on a logarithmic axis"
     assert label["text"] == "instructions at most 1.00 M"
     far = Constraint("instructions", "most", 1e9)
-    beyond = pareto_figure(replace(SEARCH, constraints=(far,)))
+    beyond = pareto_figure(replace(SEARCH, constraints=(far,), references={}))
     assert beyond is not None
     assert "shapes" not in beyond["layout"]
 

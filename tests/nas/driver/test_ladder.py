@@ -22,6 +22,7 @@ from tests.nas.driver.searches import SPACE, Walk, metrics_of, size_of, task
 
 RULE = "best:bytes"
 ALL = 500
+FACTS = {"samples": str(ALL), "seed": "3"}
 
 
 def exact(choices: Choices) -> Metrics:
@@ -48,7 +49,7 @@ def confirmed(before: Found, asked: Task, folder: Path) -> tuple[Found, Rung]:
     with Archive.opened(folder / "confirmed.jsonl", SPACE, {}) as archive:
         make = partial(evaluating, exact)
         shown = SilentProgress()
-        return ladder.confirmed(before, asked, RULE, make, Serial(), archive, shown, ALL)
+        return ladder.confirmed(before, asked, RULE, make, Serial(), archive, shown, FACTS)
 
 
 def trained(
@@ -56,7 +57,7 @@ def trained(
 ) -> tuple[Found, Rung]:
     with Archive.opened(folder / "trained.jsonl", SPACE, {}) as archive:
         shown = SilentProgress()
-        return ladder.trained(before, asked, RULE, numbers, evaluate, archive, shown, ALL)
+        return ladder.trained(before, asked, RULE, numbers, evaluate, archive, shown, FACTS)
 
 
 def test_the_front_consists_of_what_was_scored_on_all_samples(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_the_front_consists_of_what_was_scored_on_all_samples(tmp_path: Path) ->
     for number in rung.accuracy:
         trial = after.trials[number]
         assert trial.metrics == exact(trial.choices)
-        assert trial.provenance["samples"] == str(ALL)
+        assert trial.provenance == FACTS
         assert trial.number == number
         assert trial.origin == before.trials[number].origin
     for number in set(range(len(before.trials))) - set(rung.accuracy):
@@ -83,7 +84,7 @@ def test_scoring_again_goes_on_where_it_was(tmp_path: Path) -> None:
     first = confirmed(before, task(), tmp_path)
     with Archive.opened(tmp_path / "confirmed.jsonl", SPACE, {}) as archive:
         shown = SilentProgress()
-        again = ladder.confirmed(before, task(), RULE, unable, Serial(), archive, shown, ALL)
+        again = ladder.confirmed(before, task(), RULE, unable, Serial(), archive, shown, FACTS)
     assert again == first
 
 
@@ -120,10 +121,12 @@ def test_training_can_bring_within_the_limits_what_nothing_was(tmp_path: Path) -
     asked = least(0.99)
     before = found_by(exact, asked, tmp_path)
     assert before.chosen is None
+    assert before.nearest_miss
     assert ladder.finalists(before, asked, RULE, 3, 0.0) == ()
     numbers = ladder.finalists(before, asked, RULE, 3, 0.2)
     after, _ = trained(before, asked, numbers, improved, tmp_path)
     assert after.chosen in numbers
+    assert after.nearest_miss == {}
 
 
 def test_the_choice_stays_where_training_helps_nobody(tmp_path: Path) -> None:
@@ -145,6 +148,7 @@ def test_training_that_fails_is_no_evidence(failing: int, tmp_path: Path) -> Non
     assert set(rung.accuracy) == set(numbers[failing:])
     if failing < len(numbers):
         assert after.chosen in numbers[failing:]
+        assert after.notes[-1].startswith("training finalists: 1 of 3 evaluations failed")
         return
     assert after.chosen == before.chosen
     assert "finalists could not be trained" in after.notes[-1]

@@ -12,13 +12,16 @@ from edgesmith.nas.evaluation import Evaluator, Evidence
 from edgesmith.nas.remeasure import remeasured
 from edgesmith.nas.space import Choice
 from edgesmith.nas.statistics import recalibrated
+from edgesmith.pipeline.errors import TargetUnsupportedError
 from edgesmith.pipeline.evaluation import predictions
 from edgesmith.pipeline.target_facts import get_target
+from edgesmith.pipeline.training.trainer import accuracy
 from edgesmith.prune.surgery import apply_plan
 from edgesmith.quantize import ptq
 from edgesmith.quantize.options import PTQOptions
-from edgesmith.quantize.ptq import quantize
+from edgesmith.quantize.ptq import QuantizedModel, quantize
 from edgesmith.targets.cost import cost_model
+from edgesmith.targets.graph.ir import Graph
 from tests.nas.joint.worlds import classifier, joint
 from tests.nas.nets import make
 from tests.prune.nets import batch, blobs
@@ -92,6 +95,51 @@ def test_ranges_are_found_once_for_candidates_that_differ_in_weights_alone(
     assert len(counted) == 1 + len(made)
     for ours, theirs in zip(together, alone, strict=True):
         assert all(one.same_as(other) for one, other in zip(ours, theirs, strict=True))
+
+
+def test_what_does_not_fit_is_costed_all_the_same(tmp_path: Path) -> None:
+    """By how much it is too large tells a search where to go."""
+    target = "cortex-m4,ram=400"
+    for tool in get_target(target).tools():
+        if tool.find() is None:
+            pytest.skip(f"{target} needs {tool.name}: {tool.install}")
+    scoring = evaluator(tmp_path, target)
+    genes = scoring._joint.genes
+    whole = scoring(genes.uniform("int8", "int8"))
+    assert scoring.arena_limit == 400
+    assert whole["arena"] > 400
+    assert whole["instructions"] > 0
+
+
+def test_the_trained_model_is_scored_as_it_is() -> None:
+    scoring = evaluator()
+    genes = scoring._joint.genes
+    found = scoring.uniform("int8", "int8")
+    made = quantize(scoring._joint.model, CALIBRATION.inputs, PTQOptions(), seed=7)
+    right = predictions(made.predict(SELECTION.inputs)) == SELECTION.labels
+    assert found["accuracy"] == 100.0 * float(right.mean())
+    assert found["weight-bytes"] == scoring(genes.uniform("int8", "int8"))["weight-bytes"]
+    assert scoring.float_accuracy() == accuracy(scoring._joint.model, SELECTION)
+    assert "weight-bytes" not in scoring.uniform("int5", "int8"), "the search offers none"
+
+
+def test_a_candidate_that_cannot_be_made_does_not_stop_preparing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scoring = evaluator(tmp_path)
+    good, bad = (scoring._joint.genes.uniform(name, "int8") for name in ("int8", "int4"))
+    lowered = scoring._lowered
+
+    def refusing(made: QuantizedModel) -> Graph:
+        if any(each.dtype == "int4" for each in made.searched().tensors):
+            raise TargetUnsupportedError("no int4 here", fix="none")
+        return lowered(made)
+
+    monkeypatch.setattr(scoring, "_lowered", refusing)
+    scoring.prepare([bad, good])
+    assert scoring(good)["time"] > 0
+    with pytest.raises(TargetUnsupportedError):
+        scoring(bad)
 
 
 def test_threads_are_as_they_were() -> None:

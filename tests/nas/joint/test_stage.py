@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ SEARCH = """
     elasticity: {widths: 3}
     training: {epochs: 2, batch_size: 32, learning_rate: 0.003, drawn: 1}
 """
+FEWER = ("evaluations: 16", "evaluations: 6")
 
 
 def searching(
@@ -63,7 +65,8 @@ def needs(target: str) -> None:
 )
 def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_path: Path) -> None:
     needs(target)
-    folder = searching(tmp_path, target, metric)
+    pool = ("    evaluations", "    executor: pool\n    evaluations")
+    folder = searching(tmp_path, target, metric, (pool,) if target == "c-host" else ())
     done = edgesmith(folder, "run", "spec.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     found = from_json(DeploymentResult, (folder / f"runs/bars/{target}/result.json").read_bytes())
@@ -76,10 +79,13 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
     assert len({tuple(trial.choices.items()) for trial in result.trials}) == 16
     assert result.chosen in result.front
     assert result.chosen in result.remeasured
-    chosen, whole = (
-        result.trials[n].metrics for n in (result.chosen, result.marks["uniform int8"])
-    )
+    chosen, whole = result.trials[result.chosen].metrics, result.references["uniform int8"]
     assert chosen[metric] <= whole[metric]
+    assert result.references["float"].keys() == {"accuracy"}
+    kinds = {"cpu-litert": "measured", "c-host": "measured", "cortex-m4": "simulated"}
+    assert result.kinds[metric] == kinds[target]
+    if target == "cortex-m4":
+        assert result.kinds["cycles"] == "estimated"
     assert f"searched 16 of 10^{result.log10_size:.0f} candidates" in "\n".join(found.notes)
     assert not any((folder / ".edgesmith/unfinished").glob("*"))
 
@@ -132,11 +138,51 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(tmp_path: Path) 
     assert first == second
 
 
+def test_ram_is_a_limit_like_others(tmp_path: Path) -> None:
+    """Where nothing fits, the nearest miss says by how much."""
+    needs("cortex-m4")
+    name = "cortex-m4,ram=100"
+    quoted = (f"[{name}]", f'["{name}"]')
+    folder = searching(tmp_path, name, "instructions", (quoted, FEWER))
+    done = edgesmith(folder, "run", "spec.yaml")
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "ES365" in said
+    assert re.search(r"the nearest miss has arena [0-9]+ against 100", said)
+
+
+def test_a_front_that_cannot_be_measured_again_is_reported(tmp_path: Path) -> None:
+    """The target runs the exported file as it is, and builds nothing of its own."""
+    folder = searching(
+        tmp_path,
+        "cpu-onnxruntime-fp8",
+        "weight-bytes",
+        (
+            FEWER,
+            ("[int8, int4]}", "[fp8-e4m3, e3m2], activations: [fp8-e4m3]}"),
+            (
+                "  - {stage: measure",
+                "  - {stage: quantize, weights: fp8-e4m3, activations: fp8-e4m3}\n"
+                "  - {stage: measure",
+            ),
+        ),
+    )
+    done = edgesmith(folder, "run", "spec.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = load_result(outputs(folder, "search"))
+    assert result.remeasured == {}
+    assert any("was not measured again" in note for note in result.notes)
+    assert "uniform fp8-e4m3" in result.references
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "says"),
     [
         (
-            (("tolerance_points: 20", "tolerance_points: 20\n    limits: {weight-bytes: 3}"),),
+            (
+                ("tolerance_points: 20", "tolerance_points: 20\n    limits: {weight-bytes: 3}"),
+                ("minimize:", "scored: 48\n    minimize:"),
+            ),
             "ES365",
             "the nearest miss has weight-bytes",
         ),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
 
+from edgesmith.nas.training import SuperTrained
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import CacheError
+from edgesmith.pipeline.training.trainer import Tuned
+from tests.nas.joint.test_evaluation import evaluator
 from tests.nas.joint.worlds import classifier
 
 
@@ -25,12 +29,14 @@ def test_weights_and_favourites_come_back(tmp_path: Path) -> None:
         next(trained.network.parameters()).add_(1.0)
     space = trained.genes.space
     last = space.canonical([size - 1 for size in space.sizes])
-    place(tmp_path).save(trained, {"policy for 0.5": last})
+    tuned = Tuned(20.0, 61.5, 3, diverged=True)
+    place(tmp_path).save(trained, SuperTrained(tuned, {"policy for 0.5": last}))
     _, fresh = classifier()
     assert place(tmp_path).restore(fresh)
     expected = trained.network.state_dict()
     for name, value in fresh.network.state_dict().items():
         assert torch.equal(value, expected[name])
+    assert place(tmp_path).tuned() == tuned
     (favourite,) = place(tmp_path).favourites(fresh)
     assert (favourite.candidate, favourite.origin) == (last, "seed: policy for 0.5")
 
@@ -39,6 +45,34 @@ def test_nothing_comes_back_where_nothing_was_saved(tmp_path: Path) -> None:
     _, found = classifier()
     assert not place(tmp_path).restore(found)
     assert place(tmp_path).favourites(found) == ()
+    assert place(tmp_path).tuned() is None
+    place(tmp_path).save(found, None)
+    assert place(tmp_path).restore(found)
+    assert place(tmp_path).tuned() is None
+
+
+def test_a_worker_without_what_the_search_trained_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere the folder may be empty, of another search, or the machine of another kind."""
+    _, found = classifier()
+    scoring = evaluator()
+    here = place(tmp_path / "here")
+    here.save(found, None)
+    monkeypatch.setattr(Workplace, "joint", lambda _: classifier()[1])
+    monkeypatch.setattr(Workplace, "evaluator", lambda *_: scoring)
+    expected = here.facts(scoring)
+    assert replace(here, expected=expected)() is scoring
+    other = replace(expected, machine="another")
+    with pytest.raises(CacheError, match="does not see what the search trained"):
+        replace(here, expected=other)()
+    with pytest.raises(CacheError, match="does not see what the search trained"):
+        replace(place(tmp_path / "there"), expected=expected)()
+    with torch.no_grad():
+        next(found.network.parameters()).add_(1.0)
+    here.save(found, None)
+    with pytest.raises(CacheError, match="does not see what the search trained"):
+        replace(here, expected=expected)()
 
 
 @pytest.mark.parametrize("name", ["network.safetensors", "favourites.json"])

@@ -1,0 +1,45 @@
+"""The trained model itself, which a search has to beat: as it is, and in one format throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from edgesmith.nas.evaluation import Evaluator
+from edgesmith.nas.genes import Offered, offered
+from edgesmith.nas.values import ACCURACY, FLOAT, UNIFORM
+from edgesmith.pipeline.errors import EdgesmithError
+from edgesmith.targets.base import TargetDescription
+
+_USUAL = (("int8", "int8"), ("int4", "int8"), ("fp8-e4m3", "fp8-e4m3"))
+
+
+def references(
+    evaluator: Evaluator, formats: Offered, targets: Sequence[TargetDescription]
+) -> dict[str, dict[str, float]]:
+    """What it reaches, by name: `float`, and every uniform format that all targets take, of those
+    that are usual and those that the search could choose.
+    """
+    found = {FLOAT: {ACCURACY: evaluator.float_accuracy()}}
+    for weight, activation in dict.fromkeys((*_USUAL, *_offered(formats))):
+        # Where a target does not take it, or it does not fit, there is nothing to compare with.
+        with suppress(EdgesmithError):
+            offered((weight,), (activation,), targets)
+            found[_name(weight, activation)] = evaluator.uniform(weight, activation)
+    return found
+
+
+def _offered(formats: Offered) -> Iterator[tuple[str, str]]:
+    """With the widest activations that are integers as the weights are."""
+    for weight in formats.weights:
+        beside = [name for name in formats.activations if _is_float(name) == _is_float(weight)]
+        yield weight, "int8" if "int8" in beside else (beside or list(formats.activations))[0]
+
+
+def _is_float(name: str) -> bool:
+    return not name.startswith("int")
+
+
+def _name(weight: str, activation: str) -> str:
+    usual = activation == ("int8" if weight.startswith("int") else weight)
+    return f"{UNIFORM}{weight}" if usual else f"{UNIFORM}{weight} with {activation}"
