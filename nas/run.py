@@ -341,13 +341,7 @@ def _result(
     assert found.chosen is not None
     target = workplace.target
     metrics = {name for trial in found.trials for name in trial.metrics}
-    again: dict[int, dict[str, Measurement]] = {}
-    notes = list(found.notes)
-    for number in progress.track(_spread(found, workplace.options), "measuring the front"):
-        try:
-            again[number] = remeasured(evaluator, found.trials[number].choices, target)
-        except EdgesmithError as error:
-            notes.append(f"candidate {number} of the front was not measured again: {error.message}")
+    again, notes = _measured_again(found, task, evaluator, workplace, progress)
     kinds = {**_KINDS, **evaluator.kinds(found.trials[found.chosen].choices)}
     return SearchResult(
         target=target.name,
@@ -362,8 +356,30 @@ def _result(
         moot=task.space.moot,
         references=references(evaluator, joint.genes.offered, workplace.descriptions),
         rungs=rungs,
-        **{**vars(found), "notes": tuple(notes)},
+        **{**vars(found), "notes": (*found.notes, *notes)},
     )
+
+
+def _measured_again(
+    found: Found, task: Task, evaluator: Evaluator, workplace: Workplace, progress: Progress
+) -> tuple[dict[int, dict[str, Measurement]], list[str]]:
+    """Members of the front as they were built, and what has to be said of it."""
+    again: dict[int, dict[str, Measurement]] = {}
+    notes = []
+    for number in progress.track(_spread(found, workplace.options), "measuring the front"):
+        choices = found.trials[number].choices
+        try:
+            again[number] = remeasured(evaluator, choices, workplace.target)
+        except EdgesmithError as error:
+            notes.append(f"candidate {number} of the front was not measured again: {error.message}")
+    measured = {name: each.value for name, each in again.get(found.chosen or 0, {}).items()}
+    notes += [
+        f"the choice, as it was built, has {each.metric} {measured[each.metric]:,.6g} against a"
+        f" limit of {each.limit:,.6g}"
+        for each in task.constraints
+        if each.metric in measured and each.excess(measured) > 0
+    ]
+    return again, notes
 
 
 def _spread(found: Found, options: SearchOptions) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from edgesmith.pipeline.lint import load_spec
 from edgesmith.pipeline.registry import Registries
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SPECS = sorted(EXAMPLES.glob("*/*.yaml"))
+SPECS = sorted(EXAMPLES.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -20,6 +20,13 @@ def test_the_spec_has_no_problems(path: Path) -> None:
 
 
 def test_there_are_specs() -> None:
-    assert {"ic", "ic-mixed", "ic-pruned", "ic-search", "kws", "kws-search", "spec"} <= {
-        path.stem for path in SPECS
-    }
+    assert {
+        "ic",
+        "ic-mixed",
+        "ic-pruned",
+        "ic-search",
+        "joint_search",
+        "kws",
+        "kws-search",
+        "spec",
+    } <= {path.stem for path in SPECS}
