@@ -130,7 +130,8 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
         raise _infeasible(found)
     found = replace(found, notes=(*_said_of(tuned), *found.notes))
     result = _result(workplace, joint, climb.task, found, rungs, confirming, progress)
-    choices = found.trials[found.chosen].choices
+    assert result.chosen is not None
+    choices = found.trials[result.chosen].choices
     return Chosen(
         evaluator.module(choices),
         joint.plan(joint.genes.architecture(choices)),

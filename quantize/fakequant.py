@@ -183,7 +183,8 @@ class _Rounded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         quantizer, fmt = self.quantizer, self.quantizer.format
         if fmt.is_float or fmt.is_binary:
-            return quantizer(x)[0]
+            values: Tensor = quantizer(x)[0]
+            return values
         scale, zero_point = quantizer.scale, quantizer.zero_point
         codes = (x / scale).round_().add_(zero_point).clamp_(fmt.qmin, fmt.qmax)
         return codes.sub_(zero_point).mul_(scale)

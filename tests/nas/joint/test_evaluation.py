@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,11 @@ from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.training.trainer import accuracy
 from edgesmith.prune.surgery import apply_plan
 from edgesmith.quantize import ptq
+from edgesmith.quantize.affine import Affine
+from edgesmith.quantize.network import Network
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.ptq import QuantizedModel, quantize
+from edgesmith.quantize.ranges import find_ranges
 from edgesmith.targets.cost import cost_model
 from edgesmith.targets.graph.ir import Graph
 from tests.nas.joint.worlds import classifier, joint
@@ -82,9 +86,13 @@ def test_scores_are_the_same_each_time() -> None:
 def test_ranges_are_found_once_for_candidates_that_differ_in_weights_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    counted: list[int] = []
-    find = ptq.find_ranges
-    monkeypatch.setattr(ptq, "find_ranges", lambda *given: counted.append(1) or find(*given))
+    counted: list[Network] = []
+
+    def counting(network: Network, *given: Any) -> dict[str, Affine]:
+        counted.append(network)
+        return find_ranges(network, *given)
+
+    monkeypatch.setattr(ptq, "find_ranges", counting)
     found = classifier()[1]
     made = [found.genes.uniform(weight, "int8") for weight in found.genes.offered.weights]
     scoring = evaluator()

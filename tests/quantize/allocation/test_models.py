@@ -162,6 +162,7 @@ class Counted:
     """A cost model that counts MACs times bits, and 7 for a change of format."""
 
     counted = True
+    arena_limit = None
 
     def layer(self, op: Op, graph: Graph) -> LayerCost:
         bits = weight_bits(graph, op) if macs(graph, op) else None
@@ -171,7 +172,7 @@ class Counted:
     def edge(self, source: Tensor, wanted: Tensor) -> LayerCost:
         return self.cost(source.name, 7 if source.dtype is not wanted.dtype else 0)
 
-    def model(self, graph: Graph) -> ModelCost:
+    def model(self, graph: Graph, *, fitting: bool = True) -> ModelCost:
         layers = tuple(self.layer(op, graph) for op in graph.ops)
         total = self.cost("", 1000 + sum(layer[Metric.CYCLES].value for layer in layers))
         return ModelCost("counted", total.figures, layers, self.cost("", 1000), {}, None)
