@@ -100,7 +100,21 @@ class Elastic:
     @property
     def frozen(self) -> tuple[Frozen, ...]:
         """Layers whose channels never vary, and why."""
-        return self.structure.frozen
+        return (*self.structure.frozen, *self._single)
+
+    @property
+    def _single(self) -> Iterator[Frozen]:
+        """Groups of which one width is left."""
+        for name, widths in self._widths.items():
+            if f"{Kind.WIDTH}:{name}" not in self._by_name:
+                count = max(widths)
+                reason = (
+                    f"of its {count} units no smaller number is a multiple of what the target likes"
+                    " and above `least_width`"
+                    if len(widths) == 1
+                    else "`elasticity` leaves it one width"
+                )
+                yield Frozen((name,), reason)
 
     def whole(self) -> dict[str, int]:
         """The trained model."""

@@ -164,6 +164,16 @@ def test_overrides_restrict_and_the_last_one_decides() -> None:
         Dimension(Kind.WIDTH, "features.2.second.0.conv", (32, 8)),
         Dimension(Kind.DEPTH, "features.1", (1, 0)),
     )
+    reasons = {layer: each.reason for each in found.frozen for layer in each.layers}
+    assert reasons["features.3.first.0.conv"] == "`elasticity` leaves it one width"
+
+
+def test_groups_that_the_divisor_leaves_one_width_are_listed() -> None:
+    model, shape = make("resnet8")
+    found = elastic(model, shape, divisor=32)
+    reasons = {layer: each.reason for each in found.frozen for layer in each.layers}
+    assert "of its 16 units no smaller number is a multiple" in reasons["features.0.0.conv"]
+    assert "features.3.first.0.conv" not in reasons
 
 
 def test_options_leave_out_kinds_and_layers() -> None:

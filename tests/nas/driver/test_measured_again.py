@@ -13,6 +13,7 @@ from edgesmith.nas.options import SearchOptions
 from edgesmith.nas.values import Constraint, Found, Task
 from edgesmith.pipeline.errors import UnsupportedError
 from edgesmith.pipeline.stage import SilentProgress
+from edgesmith.pipeline.training.trainer import Tuned
 from edgesmith.pipeline.values import Kind, Measurement
 from tests.nas.driver.searches import task
 from tests.nas.driver.test_ladder import exact, found_by
@@ -41,6 +42,14 @@ def test_a_limit_that_the_choice_exceeds_as_built_is_said(
     assert len(again) == 2
     said = ["the choice, as it was built, has bytes 41 against a limit of 40"]
     assert notes == (said if exceeds else [])
+
+
+def test_training_that_ended_early_is_said() -> None:
+    assert run._said_of(None) == ()
+    assert run._said_of(Tuned(20.0, 61.5, 3)) == ()
+    (said,) = run._said_of(Tuned(20.0, 61.5, 3, diverged=True))
+    assert "ended in epoch 3" in said
+    assert "61.5 %" in said
 
 
 def test_members_that_cannot_be_built_are_named(

@@ -65,8 +65,11 @@ def needs(target: str) -> None:
 )
 def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_path: Path) -> None:
     needs(target)
-    pool = ("    evaluations", "    executor: pool\n    evaluations")
-    folder = searching(tmp_path, target, metric, (pool,) if target == "c-host" else ())
+    changes = {
+        "cpu-litert": (("{widths: 3}", "{widths: 3, overrides: [{name: width:conv1}]}"),),
+        "c-host": (("    evaluations", "    executor: pool\n    evaluations"),),
+    }
+    folder = searching(tmp_path, target, metric, changes.get(target, ()))
     done = edgesmith(folder, "run", "spec.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     found = from_json(DeploymentResult, (folder / f"runs/bars/{target}/result.json").read_bytes())
@@ -77,6 +80,8 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
     result = load_result(outputs(folder, "search"))
     assert len(result.trials) == 16
     assert len({tuple(trial.choices.items()) for trial in result.trials}) == 16
+    assert ("width:conv1" in result.trials[0].choices) == (target != "cpu-litert")
+    assert ("conv1" in result.frozen) == (target == "cpu-litert")
     assert result.chosen in result.front
     assert result.chosen in result.remeasured
     chosen, whole = result.trials[result.chosen].metrics, result.references["uniform int8"]
