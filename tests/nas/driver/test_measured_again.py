@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from edgesmith.nas import run
+from edgesmith.nas import outcome
 from edgesmith.nas.options import SearchOptions
 from edgesmith.nas.values import Constraint, Found, Task
 from edgesmith.pipeline.errors import UnsupportedError
@@ -24,7 +24,7 @@ ASKED = task(Constraint("bytes", "most", 40.0))
 def measured_again(found: Found, asked: Task) -> tuple[dict[int, Any], list[str]]:
     place = SimpleNamespace(options=SearchOptions(measure_front=2), target=None)
     nothing = cast("Any", None)
-    return run._measured_again(found, asked, nothing, cast("Any", place), SilentProgress())
+    return outcome._measured_again(found, asked, nothing, cast("Any", place), SilentProgress())
 
 
 def built(size: float) -> dict[str, Measurement]:
@@ -36,7 +36,7 @@ def test_a_limit_that_the_choice_exceeds_as_built_is_said(
     size: float, exceeds: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = found_by(exact, ASKED, tmp_path)
-    monkeypatch.setattr(run, "remeasured", lambda *_: built(size))
+    monkeypatch.setattr(outcome, "remeasured", lambda *_: built(size))
     again, notes = measured_again(found, ASKED)
     assert found.chosen in again
     assert len(again) == 2
@@ -45,9 +45,9 @@ def test_a_limit_that_the_choice_exceeds_as_built_is_said(
 
 
 def test_training_that_ended_early_is_said() -> None:
-    assert run._said_of(None) == ()
-    assert run._said_of(Tuned(20.0, 61.5, 3)) == ()
-    (said,) = run._said_of(Tuned(20.0, 61.5, 3, diverged=True))
+    assert outcome.said_of(None) == ()
+    assert outcome.said_of(Tuned(20.0, 61.5, 3)) == ()
+    (said,) = outcome.said_of(Tuned(20.0, 61.5, 3, diverged=True))
     assert "ended in epoch 3" in said
     assert "61.5 %" in said
 
@@ -60,7 +60,7 @@ def test_members_that_cannot_be_built_are_named(
     def refused(*_: object) -> dict[str, Measurement]:
         raise UnsupportedError("nothing is built here", fix="none")
 
-    monkeypatch.setattr(run, "remeasured", refused)
+    monkeypatch.setattr(outcome, "remeasured", refused)
     again, notes = measured_again(found, ASKED)
     assert again == {}
     assert len(notes) == 2

@@ -1,0 +1,117 @@
+"""What a search came to, as its report and its log tell it."""
+
+from __future__ import annotations
+
+from edgesmith.nas.counts import MACS
+from edgesmith.nas.evaluation import Evaluator
+from edgesmith.nas.joint import Joint
+from edgesmith.nas.options import SearchOptions
+from edgesmith.nas.proxy import SENSITIVITY
+from edgesmith.nas.references import references
+from edgesmith.nas.remeasure import remeasured
+from edgesmith.nas.values import ACCURACY, Found, Rung, SearchResult, Task
+from edgesmith.nas.workplace import Workplace
+from edgesmith.pipeline.errors import EdgesmithError
+from edgesmith.pipeline.stage import Progress
+from edgesmith.pipeline.training.trainer import Tuned
+from edgesmith.pipeline.values import Kind, Measurement
+from edgesmith.quantize.allocation.allocate import spread_over
+from edgesmith.quantize.allocation.costs import UNITS
+
+COMPUTED = (*UNITS, MACS)
+"""Costs that follow from shapes and formats, whatever the target."""
+_UNITS = {
+    **UNITS,
+    ACCURACY: "%",
+    MACS: "multiply-accumulates",
+    "instructions": "instructions",
+    "cycles": "cycles",
+    "time": "ms",
+    "flash": "bytes",
+    "arena": "bytes",
+    SENSITIVITY: "nats per sample",
+}
+_KINDS = {
+    **dict.fromkeys((ACCURACY, *COMPUTED), Kind.MEASURED),
+    SENSITIVITY: Kind.ESTIMATED,
+}
+"""Others are of the kind that the target's cost model gives."""
+
+
+def outcome(
+    workplace: Workplace,
+    joint: Joint,
+    task: Task,
+    found: Found,
+    rungs: tuple[Rung, ...],
+    evaluator: Evaluator,
+    progress: Progress,
+) -> SearchResult:
+    """A search's result; members of its front are built and measured for it.
+
+    Args:
+        task: with the limits of the last rung.
+        evaluator: scores on as many samples as the choice was scored on.
+    """
+    assert found.chosen is not None
+    target = workplace.target
+    metrics = {name for trial in found.trials for name in trial.metrics}
+    again, notes = _measured_again(found, task, evaluator, workplace, progress)
+    kinds = {**_KINDS, **evaluator.kinds(found.trials[found.chosen].choices)}
+    return SearchResult(
+        target=target.name,
+        sampler=workplace.options.sampler,
+        objectives=task.objectives,
+        constraints=task.constraints,
+        units={name: _UNITS[name] for name in sorted(metrics)},
+        kinds={name: kinds[name].value for name in sorted(metrics)},
+        log10_size=task.space.log10_size,
+        remeasured=again,
+        frozen={layer: each.reason for each in joint.elastic.frozen for layer in each.layers},
+        moot=task.space.moot,
+        references=references(evaluator, joint.genes.offered, workplace.descriptions),
+        rungs=rungs,
+        **{**vars(found), "notes": (*found.notes, *notes)},
+    )
+
+
+def _measured_again(
+    found: Found, task: Task, evaluator: Evaluator, workplace: Workplace, progress: Progress
+) -> tuple[dict[int, dict[str, Measurement]], list[str]]:
+    """Members of the front as they were built, and what has to be said of it."""
+    again: dict[int, dict[str, Measurement]] = {}
+    notes = []
+    for number in progress.track(_spread(found, workplace.options), "measuring the front"):
+        choices = found.trials[number].choices
+        try:
+            again[number] = remeasured(evaluator, choices, workplace.target)
+        except EdgesmithError as error:
+            notes.append(f"candidate {number} of the front was not measured again: {error.message}")
+    measured = {name: each.value for name, each in again.get(found.chosen or 0, {}).items()}
+    notes += [
+        f"the choice, as it was built, has {each.metric} {measured[each.metric]:,.6g} against a"
+        f" limit of {each.limit:,.6g}"
+        for each in task.constraints
+        if each.metric in measured and each.excess(measured) > 0
+    ]
+    return again, notes
+
+
+def _spread(found: Found, options: SearchOptions) -> tuple[int, ...]:
+    """Members of the front to measure, the chosen one among them."""
+    assert found.chosen is not None
+    # What training has brought within the limits is not on the front of the others.
+    members = tuple(dict.fromkeys((*found.front, found.chosen)))
+    at = members.index(found.chosen)
+    return tuple(members[i] for i in spread_over(len(members), options.measure_front, at))
+
+
+def said_of(tuned: Tuned | None) -> tuple[str, ...]:
+    """What has to be known of the super-network's training."""
+    if tuned is None or not tuned.diverged:
+        return ()
+    return (
+        f"training of the super-network ended in epoch {tuned.epochs}: its loss was no number, or"
+        f" accuracy fell below half; the weights of its best epoch are used"
+        f" ({tuned.accuracy:.4g} % on average over sub-networks)",
+    )
