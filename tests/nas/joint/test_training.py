@@ -75,7 +75,7 @@ def test_a_loss_that_is_no_number_ends_training() -> None:
     model, found = classifier()
     with torch.no_grad():
         next(iter(found.network.model.parameters())).fill_(float("nan"))
-    with pytest.raises(DivergedTrainingError, match="no number in its first epoch"):
+    with pytest.raises(DivergedTrainingError, match="the first epoch of the super-network diverged"):
         SuperTrainer(found, model, OPTIONS, seed=0).run(TRAIN, SELECTION)
 
 
