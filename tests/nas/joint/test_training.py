@@ -75,7 +75,9 @@ def test_a_loss_that_is_no_number_ends_training() -> None:
     model, found = classifier()
     with torch.no_grad():
         next(iter(found.network.model.parameters())).fill_(float("nan"))
-    with pytest.raises(DivergedTrainingError, match="the first epoch of the super-network diverged"):
+    with pytest.raises(
+        DivergedTrainingError, match="the first epoch of the super-network diverged"
+    ):
         SuperTrainer(found, model, OPTIONS, seed=0).run(TRAIN, SELECTION)
 
 
