@@ -100,8 +100,7 @@ def _measured_again(
 def _spread(found: Found, options: SearchOptions) -> tuple[int, ...]:
     """Members of the front to measure, the chosen one among them."""
     assert found.chosen is not None
-    # What training has brought within the limits is not on the front of the others.
-    members = tuple(dict.fromkeys((*found.front, found.chosen)))
+    members = found.deployable
     at = members.index(found.chosen)
     return tuple(members[i] for i in spread_over(len(members), options.measure_front, at))
 

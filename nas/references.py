@@ -9,6 +9,7 @@ from edgesmith.nas.evaluation import Evaluator
 from edgesmith.nas.genes import Offered, offered
 from edgesmith.nas.values import ACCURACY, FLOAT, UNIFORM
 from edgesmith.pipeline.errors import EdgesmithError
+from edgesmith.quantize.options import ACTIVATION_FORMATS, WEIGHT_FORMATS
 from edgesmith.targets.base import TargetDescription
 
 _USUAL = (("int8", "int8"), ("int4", "int8"), ("fp8-e4m3", "fp8-e4m3"))
@@ -32,14 +33,11 @@ def references(
 def _offered(formats: Offered) -> Iterator[tuple[str, str]]:
     """With the widest activations that are integers as the weights are."""
     for weight in formats.weights:
-        beside = [name for name in formats.activations if _is_float(name) == _is_float(weight)]
+        kind = WEIGHT_FORMATS[weight].is_float
+        beside = [n for n in formats.activations if ACTIVATION_FORMATS[n].is_float == kind]
         yield weight, "int8" if "int8" in beside else (beside or list(formats.activations))[0]
 
 
-def _is_float(name: str) -> bool:
-    return not name.startswith("int")
-
-
 def _name(weight: str, activation: str) -> str:
-    usual = activation == ("int8" if weight.startswith("int") else weight)
+    usual = activation == (weight if WEIGHT_FORMATS[weight].is_float else "int8")
     return f"{UNIFORM}{weight}" if usual else f"{UNIFORM}{weight} with {activation}"

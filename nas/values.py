@@ -163,6 +163,12 @@ class Found:
     notes: tuple[str, ...]
     corrupted: int = 0
 
+    @property
+    def deployable(self) -> tuple[int, ...]:
+        """The front, and the choice if training has brought that within the limits only then."""
+        chosen = () if self.chosen is None else (self.chosen,)
+        return tuple(dict.fromkeys((*self.front, *chosen)))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult(Found):

@@ -7,6 +7,8 @@ import hashlib
 import io
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -172,10 +174,8 @@ class Workplace:
         path = self.folder / _WEIGHTS
         if not path.exists():
             return False
-        try:
+        with _reading(path):
             joint.network.load_state_dict(safetensors.torch.load_file(path))
-        except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-            raise _damaged(path, error) from error
         return True
 
     def weights_digest(self) -> str:
@@ -192,11 +192,9 @@ class Workplace:
         path, space = self.folder / _FAVOURITES, joint.genes.space
         if not path.exists():
             return ()
-        try:
+        with _reading(path):
             found = adapter(dict[str, tuple[int, ...]]).validate_json(path.read_bytes())
             return tuple(Proposal(space.canonical(c), f"seed: {name}") for name, c in found.items())
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
 
     def tuned(self) -> Tuned | None:
         """What training of the super-network found; None where there was none.
@@ -207,10 +205,8 @@ class Workplace:
         path = self.folder / _TUNED
         if not path.exists():
             return None
-        try:
+        with _reading(path):
             return adapter(Tuned).validate_json(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
 
     def save(self, joint: Joint, trained: SuperTrained | None) -> None:
         """Keep the super-network's weights, for workers and for the next start, and what its
@@ -242,18 +238,25 @@ class Workplace:
             with cache_errors(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, buffer.getvalue())
-        try:
-            with np.load(path, allow_pickle=False) as kept:
-                return {name: kept[name] for name in kept.files}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise _damaged(path, error) from error
+        with _reading(path), np.load(path, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
 
 
-def _damaged(path: Path, error: Exception) -> CacheError:
-    return CacheError(
-        f"{path.name}, which the search keeps, cannot be read: {type(error).__name__}",
-        fix=f"delete {path.parent}; the search starts again",
-    )
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """A file of the folder: what fails in here is the file's damage.
+
+    Raises:
+        CacheError: it cannot be read, or does not hold what it should.
+    """
+    damage = (OSError, RuntimeError, ValueError, safetensors.SafetensorError, zipfile.BadZipFile)
+    try:
+        yield
+    except damage as error:
+        raise CacheError(
+            f"{path.name}, which the search keeps, cannot be read: {type(error).__name__}",
+            fix=f"delete {path.parent}; the search starts again",
+        ) from error
 
 
 def unit_scores(

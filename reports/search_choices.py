@@ -70,8 +70,7 @@ class ChoicesView:
 
 def choices_view(found: SearchResult) -> ChoicesView:
     """The choices of the front's members, spread over it, in its order."""
-    chosen = () if found.chosen is None else (found.chosen,)
-    shown = tuple(dict.fromkeys((*found.front, *chosen)))
+    shown = found.deployable
     members = tuple(spread(shown, found.chosen))
     trials = [found.trials[number] for number in members]
     gone = [_gone(found.moot, each.choices) for each in trials]
