@@ -26,6 +26,8 @@ from edgesmith.quantize.target_formats import TakenFormats
 from edgesmith.targets.base import TargetDescription
 
 WEIGHTS, ACTIVATIONS = "weights:", "activations:"
+Refused = Mapping[str, frozenset[str]]
+"""Gene -> offered formats that it cannot have."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,22 @@ class Genes:
     Args:
         placement: of the whole model, in the options' own formats.
         options: what candidates are quantized with, formats aside.
+        refused: by a target, of what is offered.
     """
 
     def __init__(
-        self, elastic: Elastic, placement: Placement, offered: Offered, options: PTQOptions
+        self,
+        elastic: Elastic,
+        placement: Placement,
+        offered: Offered,
+        options: PTQOptions,
+        refused: Refused | None = None,
     ) -> None:
         self.elastic = elastic
         self.placement = placement
         self.offered = offered
         self.options = options
+        self.refused = refused or {}
         self.layers = {s.name: s.inputs[0] for s in placement.steps if isinstance(s.op, Layer)}
         self.space = Space(tuple(self._genes()), tuple(self._moot()))
 
@@ -102,13 +111,15 @@ class Genes:
         return {root: tuple(names) for root, names in found.items() if root not in fixed}
 
     def uniform(self, weight: str, activation: str) -> dict[str, Choice]:
-        """The trained model with one weight and one activation format."""
+        """The trained model with one weight and one activation format, wherever it can have them;
+        elsewhere with the widest.
+        """
         kinds = {WEIGHTS: weight, ACTIVATIONS: activation}
         formats = {
             gene.name: name
             for gene in self.space.genes
             for kind, name in kinds.items()
-            if gene.name.startswith(kind)
+            if gene.name.startswith(kind) and name in gene.choices
         }
         return {**self.elastic.whole(), **formats}
 
@@ -118,11 +129,13 @@ class Genes:
         return {name: int(choice) for name, choice in choices.items() if name in names}
 
     def weight_format(self, layer: str, choices: Mapping[str, Choice]) -> str:
-        return str(choices.get(WEIGHTS + layer, self.offered.weights[0]))
+        return str(choices.get(WEIGHTS + layer, self._weights(layer)[0]))
 
     def activation_format(self, tensor: str, choices: Mapping[str, Choice]) -> str:
         root = self.placement.quantizer_of[tensor]
-        return str(choices.get(ACTIVATIONS + root, self.offered.activations[0]))
+        if root not in self.free_sets:
+            return self.placement.formats[root].name
+        return str(choices.get(ACTIVATIONS + root, self._activations(root)[0]))
 
     def policy(self, choices: Mapping[str, Choice]) -> Policy:
         """Formats of layers in training."""
@@ -154,11 +167,9 @@ class Genes:
     def _genes(self) -> Iterator[Gene]:
         for each in self.elastic.dimensions:
             yield Gene(each.name, each.choices)
-        if len(self.offered.weights) > 1:
-            for layer in self.layers:
-                yield Gene(WEIGHTS + layer, self.offered.weights)
-        if len(self.offered.activations) > 1:
-            yield from (Gene(ACTIVATIONS + r, self.offered.activations) for r in self.free_sets)
+        formats = {WEIGHTS + layer: self._weights(layer) for layer in self.layers}
+        formats |= {ACTIVATIONS + root: self._activations(root) for root in self.free_sets}
+        yield from (Gene(name, choices) for name, choices in formats.items() if len(choices) > 1)
 
     def _moot(self) -> Iterator[Moot]:
         """What lies in a block changes nothing where the block is gone."""
@@ -169,9 +180,22 @@ class Genes:
                     yield Moot(each.name, 0, tuple(sorted(inside)))
 
     def _formats_in(self, block: str) -> Iterator[str]:
-        if len(self.offered.weights) > 1:
-            yield from (WEIGHTS + layer for layer in self.layers if lies_in(layer, (block,)))
-        if len(self.offered.activations) > 1:
-            for root, members in self.free_sets.items():
-                if all(lies_in(member, (block,)) for member in members):
-                    yield ACTIVATIONS + root
+        for layer in self.layers:
+            if lies_in(layer, (block,)) and len(self._weights(layer)) > 1:
+                yield WEIGHTS + layer
+        for root, members in self.free_sets.items():
+            inside = all(lies_in(member, (block,)) for member in members)
+            if inside and len(self._activations(root)) > 1:
+                yield ACTIVATIONS + root
+
+    def _weights(self, layer: str) -> tuple[str, ...]:
+        """Formats that a layer can have."""
+        return self._without(WEIGHTS + layer, self.offered.weights)
+
+    def _activations(self, root: str) -> tuple[str, ...]:
+        """Formats that the tensors of a quantizer can have."""
+        return self._without(ACTIVATIONS + root, self.offered.activations)
+
+    def _without(self, gene: str, formats: tuple[str, ...]) -> tuple[str, ...]:
+        refused = self.refused.get(gene, frozenset())
+        return tuple(name for name in formats if name not in refused)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from edgesmith.nas.accepted import refused
 from edgesmith.nas.counts import Counts
 from edgesmith.nas.elastic import Architecture, Elastic, elastic
 from edgesmith.nas.genes import Genes, Offered
@@ -19,6 +20,7 @@ from edgesmith.prune.values import PrunePlan
 from edgesmith.quantize.groups import prepare
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.placement import place
+from edgesmith.targets.base import TargetDescription
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +61,7 @@ def joint_of(
     elasticity: Elasticity | None = None,
     scores: Mapping[str, Scores] | None = None,
     divisor: int = 1,
+    targets: Sequence[TargetDescription] = (),
 ) -> Joint:
     """Find what can vary, in shape and in formats.
 
@@ -66,11 +69,12 @@ def joint_of(
         scores: group name -> importance of each unit; None keeps channels in their order.
         options: what candidates are quantized with, formats aside.
         divisor: widths stay multiples of it.
+        targets: each layer and tensor is offered what all of them take there.
 
     Raises:
         PruningError: the model cannot be traced.
         NothingElasticError: there is nothing to choose.
-        UnsupportedError: it cannot be quantized.
+        UnsupportedError: it cannot be quantized, or a target does not take it.
     """
     first = elastic(model, sample_shape, scores, elasticity, divisor)
     base = converted(model, first.structure).eval()
@@ -79,5 +83,8 @@ def joint_of(
     network = prepare(base, torch.zeros(1, *sample_shape))
     placement = place(network.steps, network.constant_names, options)
     genes = Genes(found, placement, offered, options)
+    if targets:
+        lacking = refused(genes, base, sample_shape, targets)
+        genes = Genes(found, placement, offered, options, lacking)
     counts = Counts(base, network, genes, sample_shape)
     return Joint(base, found, SuperNetwork(base, found), genes, counts, sample_shape, attention)

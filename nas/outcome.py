@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgesmith.nas.counts import MACS
 from edgesmith.nas.evaluation import Evaluator
+from edgesmith.nas.genes import Refused
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SearchOptions
 from edgesmith.nas.proxy import SENSITIVITY
@@ -36,6 +37,7 @@ _KINDS = {
     SENSITIVITY: Kind.ESTIMATED,
 }
 """Others are of the kind that the target's cost model gives."""
+_SHOWN = 5
 
 
 def outcome(
@@ -103,6 +105,18 @@ def _spread(found: Found, options: SearchOptions) -> tuple[int, ...]:
     members = found.deployable
     at = members.index(found.chosen)
     return tuple(members[i] for i in spread_over(len(members), options.measure_front, at))
+
+
+def said_of_formats(refused: Refused) -> tuple[str, ...]:
+    """Where there was less to choose than was offered."""
+    if not refused:
+        return ()
+    shown = [f"{gene} ({', '.join(sorted(refused[gene]))})" for gene in sorted(refused)[:_SHOWN]]
+    more = f" and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else ""
+    return (
+        f"a target refuses some of the formats at {len(refused)} of the choices, so they were not"
+        f" offered there: {'; '.join(shown)}{more}",
+    )
 
 
 def said_of(tuned: Tuned | None) -> tuple[str, ...]:

@@ -4,8 +4,8 @@
       -> all of the selection split for the front, training for the finalists (`ladder.py`)
       -> every measured member built for the target -> the chosen candidate as a plain module
 
-Everything that takes long is in the workplace's folder as soon as it is known: the same search goes
-on where it was killed.
+Everything that takes long is in the workplace's folders as soon as it is known: the same search
+goes on where it was killed, and another one begins with the super-network that is there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgesmith.nas.executors.base import Executor, Factory, executors
 from edgesmith.nas.executors.serial import Serial
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SearchOptions
-from edgesmith.nas.outcome import COMPUTED, outcome, said_of
+from edgesmith.nas.outcome import COMPUTED, outcome, said_of, said_of_formats
 from edgesmith.nas.proxy import SENSITIVITY, SensitivityProxy
 from edgesmith.nas.samplers.base import samplers
 from edgesmith.nas.seeds import corners, programs
@@ -86,12 +86,12 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
     tuned = _train(workplace, joint, progress)
     evaluator = workplace.evaluator(joint)
     task = _task(workplace, joint, evaluator, objectives)
-    facts = {"weights": workplace.weights_digest(), "target": target.name}
+    facts = {"weights": workplace.weights_digest(joint), "target": target.name}
     with Archive.opened(workplace.folder / ARCHIVE, joint.genes.space, facts) as archive:
         found = search(
             task,
             sampler,
-            _factory(workplace, evaluator, executor),
+            _factory(workplace, joint, evaluator, executor),
             executor,
             archive,
             progress,
@@ -105,7 +105,8 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
     found, rungs = climb.up(found, evaluator.samples)
     if found.chosen is None:
         raise _infeasible(found)
-    found = replace(found, notes=(*said_of(tuned), *found.notes))
+    said = (*said_of(tuned), *said_of_formats(joint.genes.refused))
+    found = replace(found, notes=(*said, *found.notes))
     result = outcome(workplace, joint, climb.task, found, rungs, confirming, progress)
     assert result.chosen is not None
     choices = found.trials[result.chosen].choices
@@ -153,7 +154,7 @@ class _Climb:
                     found,
                     self.task,
                     self.rule,
-                    _factory(self.workplace, evaluator, self.executor),
+                    _factory(self.workplace, self.joint, evaluator, self.executor),
                     self.executor,
                     archive,
                     self.progress,
@@ -193,11 +194,13 @@ class _Climb:
         return Archive.opened(self.workplace.folder / name, space, self.facts)
 
 
-def _factory(workplace: Workplace, evaluator: Evaluator, executor: Executor) -> Factory:
+def _factory(
+    workplace: Workplace, joint: Joint, evaluator: Evaluator, executor: Executor
+) -> Factory:
     """What gives evaluators to an executor: where it is this process, there is one already."""
     if isinstance(executor, Serial):
         return lambda: evaluator
-    return replace(workplace, expected=workplace.facts(evaluator))
+    return replace(workplace, expected=workplace.facts(joint, evaluator))
 
 
 def _provenance(workplace: Workplace, evaluator: Evaluator) -> dict[str, str]:
@@ -234,11 +237,13 @@ def _objectives(workplace: Workplace) -> tuple[Objective, ...]:
 def _train(workplace: Workplace, joint: Joint, progress: Progress) -> Tuned | None:
     """Bring the super-network's weights to where training leaves them; what it found."""
     options = workplace.options.training
-    if workplace.restore(joint):
-        return workplace.tuned()
-    trained = None if options is None else train(workplace, joint, options, progress)
-    workplace.save(joint, trained)
-    (workplace.folder / CHECKPOINT).unlink(missing_ok=True)
+    with workplace.training(joint, progress):
+        if workplace.restore(joint):
+            progress.report("super-network, as it was trained before", 1, 1)
+            return workplace.tuned(joint)
+        trained = None if options is None else train(workplace, joint, options, progress)
+        workplace.save(joint, trained)
+        (workplace.trained_folder(joint) / CHECKPOINT).unlink(missing_ok=True)
     return None if trained is None else trained.tuned
 
 

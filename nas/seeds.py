@@ -68,14 +68,16 @@ def programs(
 
 
 def _choices(genes: Genes, solution: dict[str, Formats]) -> Iterator[tuple[str, Choice]]:
-    """A solution as genes."""
-    places = genes.space.places
+    """A solution as genes, as far as they can have it."""
+    choices = {gene.name: gene.choices for gene in genes.space.genes}
     for group, formats in solution.items():
-        if formats.weight is not None and WEIGHTS + group in places:
-            yield WEIGHTS + group, formats.weight
-        root = ACTIVATIONS + genes.placement.quantizer_of.get(group, "")
-        if formats.activation is not None and root in places:
-            yield root, formats.activation
+        root = genes.placement.quantizer_of.get(group, "")
+        for name, chosen in (
+            (WEIGHTS + group, formats.weight),
+            (ACTIVATIONS + root, formats.activation),
+        ):
+            if chosen is not None and chosen in choices.get(name, ()):
+                yield name, chosen
 
 
 def _named(weight: str, activation: str, genes: Genes) -> str:

@@ -134,7 +134,7 @@ def _trained(
         joint.model,
         options,
         seed=stage_seed(workplace.spec.seed, "search"),
-        checkpoint=workplace.folder / CHECKPOINT,
+        checkpoint=workplace.trained_folder(joint) / CHECKPOINT,
         group=group,
     )
     tuned = trainer.run(train, selection, progress)

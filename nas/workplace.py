@@ -17,6 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from edgesmith.nas.evaluation import Evaluator, Evidence
@@ -27,10 +28,10 @@ from edgesmith.nas.values import Proposal
 from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import CacheError
-from edgesmith.pipeline.jsonvalue import adapter, to_json
-from edgesmith.pipeline.spec import Spec
+from edgesmith.pipeline.jsonvalue import adapter, to_data, to_json
+from edgesmith.pipeline.spec import Spec, canonical_json
 from edgesmith.pipeline.splits import Split, read_split
-from edgesmith.pipeline.stage import stage_seed
+from edgesmith.pipeline.stage import Progress, stage_seed
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.torch_model import load_model
 from edgesmith.pipeline.training.trainer import Tuned
@@ -72,7 +73,8 @@ class Workplace:
     Args:
         options: of the search; `quantization` is what candidates are quantized with.
         load, data: output folders of those stages.
-        folder: for importances and the super-network's weights.
+        folder: of this search alone.
+        network: folder of importances and super-networks, which other searches share.
         expected: facts that have to hold where candidates are scored; anything if not given.
     """
 
@@ -82,6 +84,7 @@ class Workplace:
     load: Path
     data: Path
     folder: Path
+    network: Path
     expected: Facts | None = None
 
     def __call__(self) -> Evaluator:
@@ -94,20 +97,22 @@ class Workplace:
         joint = self.joint()
         restored = self.restore(joint)
         made = self.evaluator(joint)
-        if self.expected is not None and not (restored and self.facts(made) == self.expected):
+        found = self.facts(joint, made) if restored else None
+        if self.expected is not None and self.expected != found:
             raise CacheError(
-                f"this worker does not see what the search trained, {self.folder / _WEIGHTS}, or it"
-                " is another kind of machine and times on it do not compare",
+                "this worker does not see what the search trained,"
+                f" {self.trained_folder(joint) / _WEIGHTS}, or it is another kind of machine and"
+                " times on it do not compare",
                 fix="let all workers see the spec's folder and the cache at the same paths, and"
                 " time CPU targets on machines of one kind",
             )
         return made
 
-    def facts(self, evaluator: Evaluator) -> Facts:
+    def facts(self, joint: Joint, evaluator: Evaluator) -> Facts:
         """What has to be the same wherever candidates of one search are scored."""
         known = machine()
         here = "" if evaluator.counted else f"{known['architecture']}, {known['processor']}"
-        return Facts(self.weights_digest(), here)
+        return Facts(self.weights_digest(joint), here)
 
     def on_all_samples(self) -> Workplace:
         """The same place, where candidates are scored on all of the selection split."""
@@ -119,10 +124,15 @@ class Workplace:
         return get_target(self.options.target or self.spec.targets[0])
 
     @property
-    def descriptions(self) -> tuple[TargetDescription, ...]:
-        """Of every target that candidates have to run on, the one whose costs count first."""
+    def targets(self) -> tuple[Target, ...]:
+        """Every target that candidates have to run on, the one whose costs count first."""
         names = dict.fromkeys((self.target.name, *self.spec.targets))
-        return tuple(get_target(name).describe() for name in names)
+        return tuple(get_target(name) for name in names)
+
+    @property
+    def descriptions(self) -> tuple[TargetDescription, ...]:
+        """Of the same."""
+        return tuple(each.describe() for each in self.targets)
 
     def joint(self) -> Joint:
         """The super-network with the trained model's weights.
@@ -130,6 +140,7 @@ class Workplace:
         Raises:
             NothingElasticError: nothing in the model can vary.
             SearchError: no format is taken by all targets.
+            UnsupportedError: a target does not take the model in any format.
             CacheError: a file cannot be read.
         """
         model = load_model(self.spec, self.load)
@@ -144,6 +155,7 @@ class Workplace:
             elasticity=options.elasticity,
             scores=self._scores(model, shape),
             divisor=math.lcm(*(each.channel_divisor for each in self.descriptions)),
+            targets=[each.describe() for each in self.targets if not each.deploys_exported],
         )
 
     def evaluator(self, joint: Joint) -> Evaluator:
@@ -165,23 +177,46 @@ class Workplace:
         train, selection = (read_split(self.data, name) for name in ("train", "selection"))
         return Learning(train, selection, load_model(self.spec, self.load))
 
+    def trained_folder(self, joint: Joint) -> Path:
+        """Of one super-network: others have another space."""
+        content = canonical_json(to_data(joint.genes.space)).encode()
+        return self.network / hashlib.sha256(content).hexdigest()[:16]
+
+    @contextmanager
+    def training(self, joint: Joint, progress: Progress) -> Iterator[None]:
+        """While one search trains a super-network, others that need it wait here."""
+        folder = self.trained_folder(joint)
+        with cache_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress.report("waiting for a search that trains the same super-network", 0, None)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
     def restore(self, joint: Joint) -> bool:
         """Load the weights that were saved; whether there are any.
 
         Raises:
             CacheError: they cannot be read.
         """
-        path = self.folder / _WEIGHTS
+        path = self.trained_folder(joint) / _WEIGHTS
         if not path.exists():
             return False
         with _reading(path):
             joint.network.load_state_dict(safetensors.torch.load_file(path))
         return True
 
-    def weights_digest(self) -> str:
+    def weights_digest(self, joint: Joint) -> str:
         """SHA-256 of the weights that were saved."""
-        with cache_errors(self.folder):
-            return hashlib.sha256((self.folder / _WEIGHTS).read_bytes()).hexdigest()
+        path = self.trained_folder(joint) / _WEIGHTS
+        with cache_errors(path):
+            return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def favourites(self, joint: Joint) -> tuple[Proposal, ...]:
         """Candidates that the strategy of training thought most of, where it learned any.
@@ -189,37 +224,38 @@ class Workplace:
         Raises:
             CacheError: they cannot be read.
         """
-        path, space = self.folder / _FAVOURITES, joint.genes.space
+        path, space = self.trained_folder(joint) / _FAVOURITES, joint.genes.space
         if not path.exists():
             return ()
         with _reading(path):
             found = adapter(dict[str, tuple[int, ...]]).validate_json(path.read_bytes())
             return tuple(Proposal(space.canonical(c), f"seed: {name}") for name, c in found.items())
 
-    def tuned(self) -> Tuned | None:
+    def tuned(self, joint: Joint) -> Tuned | None:
         """What training of the super-network found; None where there was none.
 
         Raises:
             CacheError: it cannot be read.
         """
-        path = self.folder / _TUNED
+        path = self.trained_folder(joint) / _TUNED
         if not path.exists():
             return None
         with _reading(path):
             return adapter(Tuned).validate_json(path.read_bytes())
 
     def save(self, joint: Joint, trained: SuperTrained | None) -> None:
-        """Keep the super-network's weights, for workers and for the next start, and what its
-        training found; the weights last, since they say that it is done.
+        """Keep the super-network's weights, for workers and for whoever needs them next, and what
+        its training found; the weights last, since they say that it is done.
         """
         state = {name: value.clone() for name, value in joint.network.state_dict().items()}
-        with cache_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        folder = self.trained_folder(joint)
+        with cache_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             if trained is not None:
-                write_atomically(self.folder / _TUNED, to_json(trained.tuned).encode())
+                write_atomically(folder / _TUNED, to_json(trained.tuned).encode())
             if trained is not None and trained.favourites:
-                write_atomically(self.folder / _FAVOURITES, to_json(trained.favourites).encode())
-            write_atomically(self.folder / _WEIGHTS, safetensors.torch.save(state))
+                write_atomically(folder / _FAVOURITES, to_json(trained.favourites).encode())
+            write_atomically(folder / _WEIGHTS, safetensors.torch.save(state))
 
     def _costs(self) -> CostModel | None:
         if not self.target.describe().cost_metrics:
@@ -228,15 +264,15 @@ class Workplace:
 
     def _scores(self, model: nn.Module, shape: tuple[int, ...]) -> dict[str, Scores]:
         """Importance of every unit, measured once."""
-        path, options = self.folder / _SCORES, self.options
+        path, options = self.network / _SCORES, self.options
         if not path.exists():
             train = read_split(self.data, "train")
             exclude, seed = options.elasticity.exclude, self.spec.seed
             found = unit_scores(model, shape, train, options.importance, seed, exclude)
             buffer = io.BytesIO()
             np.savez(buffer, allow_pickle=False, **found)
-            with cache_errors(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
+            with cache_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, buffer.getvalue())
         with _reading(path), np.load(path, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}

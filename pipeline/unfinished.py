@@ -1,7 +1,8 @@
-"""Where a long stage keeps what it has done, so that the same command goes on from there."""
+"""Where a long stage keeps what it has done: for the same command, or for all that need it."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,21 +13,44 @@ if TYPE_CHECKING:
 STATE = ".edgesmith"
 
 
-def unfinished_folder(stage: Stage, context: StageContext) -> Path:
+def unfinished_folder(stage: Stage, context: StageContext, apart: Collection[str] = ()) -> Path:
     """A folder of this stage's own inputs and parameters; it may not exist yet.
 
     The stage removes it when it is done.
-    """
-    import hashlib
 
+    Args:
+        apart: parameters that can change without touching what has been done.
+    """
     from edgesmith.pipeline.jsonvalue import to_data
-    from edgesmith.pipeline.spec import canonical_json
 
     parts = [
-        to_data(stage),
+        {name: value for name, value in to_data(stage).items() if name not in apart},
         context.seed,
         stage.key_parts(context.spec, context.target),
-        {name: context.records[name].digest for name in stage.requires(context.spec)},
+        _inputs(stage, context),
     ]
-    digest = hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
-    return context.spec.folder / STATE / "unfinished" / f"{stage.name}-{digest}"
+    return context.spec.folder / STATE / "unfinished" / f"{stage.name}-{_digest(parts)}"
+
+
+def kept_folder(stage: Stage, context: StageContext, kind: str, parts: object) -> Path:
+    """A folder of what rests on the stage's inputs and on `parts` alone, whatever else the stage
+    is told; it may not exist yet. It stays, and can be deleted: then the work is done again.
+
+    Args:
+        kind: what it holds, in a word.
+        parts: JSON-ready.
+    """
+    digest = _digest([parts, context.seed, _inputs(stage, context)])
+    return context.spec.folder / STATE / kind / digest
+
+
+def _inputs(stage: Stage, context: StageContext) -> dict[str, str]:
+    return {name: context.records[name].digest for name in stage.requires(context.spec)}
+
+
+def _digest(parts: object) -> str:
+    import hashlib
+
+    from edgesmith.pipeline.spec import canonical_json
+
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]

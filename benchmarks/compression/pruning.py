@@ -44,7 +44,7 @@ def pruning(folder: Path) -> Iterator[Row]:
     assert finetune is not None
     start = trained(folder)
     result = _pruned(folder, start)
-    seconds = {stage: took for stage, took, _ in result.stages}
+    seconds = {stage: took for stage, took, _ in result.provenance.stages}
     minutes = start.minutes + seconds["prune"] / 60
     whole_minutes = start.minutes + sum(seconds.values()) / 60
     ours = percent(result, "pruned")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgesmith.targets.base import TargetDescription
 
 _OF_SHAPES = ("weight-bytes", "macs", "bit-operations")
+_FREE = ("evaluations", "executor", "executor_options", "choose", "measure_front")
+"""Parameters that change no evaluation: a killed search goes on with others."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,21 @@ class Search(SearchOptions, Stage):
         parts = {"searched for": chosen, "quantization": quantization}
         return {**parts, **facts, **tool_parts(chosen), **versions}
 
+    def _trained_with(self, spec: Spec) -> dict[str, object]:
+        """What the super-network rests on beside model, data, and the space of its candidates."""
+        from edgesmith.pipeline.jsonvalue import to_data
+        from edgesmith.pipeline.versions import installed
+
+        quantization = spec.parameters("quantize")
+        return {
+            "training": to_data(self.training),
+            "importance": self.importance,
+            "exclude": self.elasticity.exclude,
+            "formats": {name: quantization.get(name) for name in ("weights", "activations")},
+            "overrides": to_data(quantization.get("overrides")),
+            "versions": installed("edgesmith", "torch", "torch-pruning", "numpy"),
+        }
+
     def run(self, context: StageContext) -> None:
         import shutil
 
@@ -70,7 +87,7 @@ class Search(SearchOptions, Stage):
         from edgesmith.nas.workplace import Workplace
         from edgesmith.pipeline.errors import SearchError
         from edgesmith.pipeline.stages.quantize import formats_left_open
-        from edgesmith.pipeline.unfinished import unfinished_folder
+        from edgesmith.pipeline.unfinished import kept_folder, unfinished_folder
 
         spec = context.spec
         if spec.model.kind == "file":
@@ -78,7 +95,7 @@ class Search(SearchOptions, Stage):
                 "a model file has no sub-networks: its weights are integers already",
                 fix="give the torch model, or remove the stage `search`",
             )
-        unfinished = unfinished_folder(self, context)
+        unfinished = unfinished_folder(self, context, _FREE)
         workplace = Workplace(
             spec,
             self,
@@ -86,6 +103,7 @@ class Search(SearchOptions, Stage):
             context.inputs["load"],
             context.inputs["data"],
             unfinished,
+            kept_folder(self, context, "super-networks", self._trained_with(spec)),
         )
         chosen = search_jointly(workplace, context.progress)
         save_chosen(chosen, context.folder)

@@ -131,7 +131,7 @@ def test_a_policy_says_what_layers_read() -> None:
     choices = found.genes.uniform("int4", "int16")
     policy = found.genes.policy(choices)
     assert policy["features.1.first.0.conv"] == LayerFormats("int4", "int16")
-    assert policy["features.0.0.conv"].reads == "int16", "what the input is asked for in training"
+    assert policy["features.0.0.conv"].reads == "int8", "the input's format is not searched"
 
 
 def test_corners_are_the_ends_of_the_space() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 import pytest
@@ -12,15 +14,26 @@ import torch
 from edgesmith.nas.training import SuperTrained
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import CacheError
+from edgesmith.pipeline.stage import SilentProgress
 from edgesmith.pipeline.training.trainer import Tuned
 from tests.nas.joint.test_evaluation import evaluator
-from tests.nas.joint.worlds import classifier
+from tests.nas.joint.worlds import classifier, joint
+
+
+@dataclass
+class Said(SilentProgress):
+    """Keeps what it was told."""
+
+    labels: list[str] = field(default_factory=list)
+
+    def report(self, label: str, done: int, total: int | None) -> None:
+        self.labels.append(label)
 
 
 def place(folder: Path) -> Workplace:
     """Of which only the folder is looked at."""
     nothing = cast("Any", None)
-    return Workplace(nothing, nothing, nothing, folder, folder, folder)
+    return Workplace(nothing, nothing, nothing, folder, folder, folder, folder)
 
 
 def test_weights_and_favourites_come_back(tmp_path: Path) -> None:
@@ -36,7 +49,7 @@ def test_weights_and_favourites_come_back(tmp_path: Path) -> None:
     expected = trained.network.state_dict()
     for name, value in fresh.network.state_dict().items():
         assert torch.equal(value, expected[name])
-    assert place(tmp_path).tuned() == tuned
+    assert place(tmp_path).tuned(fresh) == tuned
     (favourite,) = place(tmp_path).favourites(fresh)
     assert (favourite.candidate, favourite.origin) == (last, "seed: policy for 0.5")
 
@@ -45,10 +58,10 @@ def test_nothing_comes_back_where_nothing_was_saved(tmp_path: Path) -> None:
     _, found = classifier()
     assert not place(tmp_path).restore(found)
     assert place(tmp_path).favourites(found) == ()
-    assert place(tmp_path).tuned() is None
+    assert place(tmp_path).tuned(found) is None
     place(tmp_path).save(found, None)
     assert place(tmp_path).restore(found)
-    assert place(tmp_path).tuned() is None
+    assert place(tmp_path).tuned(found) is None
 
 
 def test_a_worker_without_what_the_search_trained_refuses(
@@ -61,7 +74,7 @@ def test_a_worker_without_what_the_search_trained_refuses(
     here.save(found, None)
     monkeypatch.setattr(Workplace, "joint", lambda _: classifier()[1])
     monkeypatch.setattr(Workplace, "evaluator", lambda *_: scoring)
-    expected = here.facts(scoring)
+    expected = here.facts(found, scoring)
     assert replace(here, expected=expected)() is scoring
     other = replace(expected, machine="another")
     with pytest.raises(CacheError, match="does not see what the search trained"):
@@ -79,8 +92,38 @@ def test_a_worker_without_what_the_search_trained_refuses(
 @pytest.mark.parametrize("damage", [b"", b"nonsense", b'{"policy": [99]}'])
 def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> None:
     _, found = classifier()
-    (tmp_path / name).write_bytes(damage)
+    folder = place(tmp_path).trained_folder(found)
+    folder.mkdir()
+    (folder / name).write_bytes(damage)
     read = place(tmp_path).restore if name.endswith("tensors") else place(tmp_path).favourites
     with pytest.raises(CacheError, match=name) as caught:
         read(found)
     assert "delete" in caught.value.fix
+
+
+def test_super_networks_of_other_spaces_lie_apart(tmp_path: Path) -> None:
+    _, found = classifier()
+    other = joint("cnn")
+    here = place(tmp_path)
+    assert here.trained_folder(found) == here.trained_folder(classifier()[1])
+    assert here.trained_folder(found) != here.trained_folder(other)
+
+
+def test_who_needs_what_another_search_trains_waits(tmp_path: Path) -> None:
+    """And finds it trained."""
+    _, found = classifier()
+    here, said, order = place(tmp_path), Said(), []
+
+    def second() -> None:
+        with here.training(found, said):
+            order.append("second")
+
+    with here.training(found, SilentProgress()):
+        other = Thread(target=second)
+        other.start()
+        while not said.labels:
+            time.sleep(0.01)
+        order.append("first")
+    other.join()
+    assert order == ["first", "second"]
+    assert said.labels == ["waiting for a search that trains the same super-network"]
