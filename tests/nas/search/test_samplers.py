@@ -13,6 +13,7 @@ import pytest
 
 from edgesmith.nas.front import hypervolume, nondominated
 from edgesmith.nas.samplers.base import Log, Sampler, samplers
+from edgesmith.nas.samplers.fliqs import Fliqs
 from edgesmith.nas.samplers.linas import Linas
 from edgesmith.nas.space import Candidate, Gene, Space
 from edgesmith.nas.values import ACCURACY, Constraint, Objective, Proposal
@@ -205,6 +206,16 @@ def test_integer_programs_find_the_front_where_effects_add_up() -> None:
     found = np.array([task.losses(each.metrics) for each in trials])
     ideal, nadir = losses.min(axis=0).tolist(), losses.max(axis=0).tolist()
     assert hypervolume(found, ideal, nadir) > 0.97 * hypervolume(losses, ideal, nadir)
+
+
+@pytest.mark.parametrize("target", [0.15, 0.3, 0.6])
+def test_a_policy_closes_in_on_its_cost(target: float) -> None:
+    """Accuracy weighs as a share, whatever its unit: in percent it would drown the cost."""
+    _, trials = searched(Fliqs(targets=(target,)), NETWORK.task(200), NETWORK.measure)
+    whole = NETWORK.measure((0,) * len(NETWORK.space.genes))[COST]
+    away = [abs(each.metrics[COST] / whole - target) for each in trials]
+    assert min(away[-30:]) < 0.02
+    assert np.mean(away[-30:]) < np.mean(away[1:31]) / 2
 
 
 def test_sequential_takes_the_widest_formats_first() -> None:
