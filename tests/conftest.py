@@ -10,6 +10,9 @@ from hypothesis import settings
 settings.register_profile("edgesmith", deadline=None, derandomize=True)
 settings.load_profile("edgesmith")
 
+# Tests run beside each other: threads that wait for work sleep, and leave the cores to the others.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 # Kernels are compiled once for all tests that build them, where ccache is installed.
 COMPILER_CACHE = Path("/usr/lib/ccache")
 if COMPILER_CACHE.is_dir():

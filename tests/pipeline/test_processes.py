@@ -270,3 +270,28 @@ def test_light_commands_import_nothing_heavy(folder: Path, arguments: list[str])
     )
     assert found.returncode == ExitCode.OK, found.stderr
     assert found.stdout.rstrip().endswith("heavy: []")
+
+
+SPINS = (
+    "import os, sys\n"
+    "from edgesmith.pipeline import cli\n"
+    "sys.argv = ['edgesmith', 'version']\n"
+    "try:\n"
+    "    cli.main()\n"
+    "finally:\n"
+    "    print('spins:', os.environ[cli.SPINNING[0]], 'torch' in sys.modules)\n"
+)
+
+
+@pytest.mark.parametrize(("given", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5")])
+def test_waiting_threads_sleep_soon(given: dict[str, str], spins: str) -> None:
+    """It is said before torch reads it, and users have the last word."""
+    environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"} | given
+    found = subprocess.run(
+        [sys.executable, "-c", SPINS],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"spins: {spins} False" in found.stdout
