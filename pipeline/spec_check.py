@@ -37,6 +37,7 @@ _TYPE_NAMES = {
     "dataclass_type": "a mapping",
     "model_attributes_type": "a mapping",
 }
+_KEY = "[key]"  # where pydantic says that a key is wrong, not its value
 _TYPE_FIXES = {
     "text": "put it in quotes if it is meant as text",
     "a whole number": "write digits only, without quotes",
@@ -225,6 +226,8 @@ def _translate(root: Node, details: ErrorDetails, where: str, findings: Findings
         value = node.get(tag)
         expected = str(context["expected_tags"])
         _bad_choice(value or node, f"{what[:-1]}.{tag}`", expected, findings)
+    elif missing == _KEY and kind in ("literal_error", "enum"):
+        _bad_key(root, path, str(context["expected"]), findings)
     elif kind in ("literal_error", "enum"):
         _bad_choice(node, what, str(context["expected"]), findings)
     elif kind == "value_error":
@@ -233,6 +236,8 @@ def _translate(root: Node, details: ErrorDetails, where: str, findings: Findings
         place = next((each for each in named if each != node.at), _key_position(root, path))
         fix = "keep exactly one of them" if "both" in message else "see `edgesmith schema`"
         findings.add(place, ProblemCode.CONFLICT, message, fix)
+    elif kind == "too_short" and not node.items:
+        findings.add(at, ProblemCode.BAD_VALUE, f"{what} is empty", "give at least one")
     elif kind in _TYPE_NAMES:
         expected = _TYPE_NAMES[kind]
         message = f"{what} is {_describe(node)}; {expected} was expected"
@@ -240,6 +245,15 @@ def _translate(root: Node, details: ErrorDetails, where: str, findings: Findings
     else:
         message = f"{what} is {_describe(node)}: {_lower(details['msg'])}"
         findings.add(at, ProblemCode.BAD_VALUE, message, "give a value within those bounds")
+
+
+def _bad_key(root: Node, path: Steps, expected: str, findings: Findings) -> None:
+    """A key of a mapping whose keys are one of a few."""
+    key, choices = str(path[-1]), expected.split("'")[1::2]
+    guess = did_you_mean(key, choices)
+    fix = f"did you mean `{guess}`?" if guess else f"remove it; known keys: {listed(choices)}"
+    message = f"unknown key `{key}` in `{'.'.join(map(str, path[:-1]))}`"
+    findings.add(_key_position(root, path), ProblemCode.UNKNOWN_KEY, message, fix)
 
 
 def _bad_choice(node: Node, what: str, expected: str, findings: Findings) -> None:

@@ -91,7 +91,7 @@ MISTAKES = {
         "\n  - stage: make\n    text: abc", " make", ProblemCode.WRONG_TYPE, "make", "- stage",
     ),
     "empty value": ("name: small", "name:", ProblemCode.WRONG_TYPE, "name:", "quotes"),
-    "no targets": ("[plain-board]", "[]", ProblemCode.BAD_VALUE, "[]\n", "bounds"),
+    "no targets": ("[plain-board]", "[]", ProblemCode.BAD_VALUE, "[]\n", "at least one"),
     "name that leaves the folder": (
         "name: small", "name: ../up", ProblemCode.BAD_VALUE, "../up", "bounds",
     ),
@@ -99,7 +99,7 @@ MISTAKES = {
     "zero latency": ("max: 5.0", "max: 0", ProblemCode.BAD_VALUE, "0}", "bounds"),
     "unknown percentile": ("p90", "p95", ProblemCode.BAD_VALUE, "p95", "`median`"),
     "negative seed": ("seed: 7", "seed: -7", ProblemCode.BAD_VALUE, "-7", "bounds"),
-    "empty shape": ("[1, 2, 2]", "[]", ProblemCode.BAD_VALUE, "[]\n", "bounds"),
+    "empty shape": ("[1, 2, 2]", "[]", ProblemCode.BAD_VALUE, "[]\n", "at least one"),
     "zero in shape": ("[1, 2, 2]", "[1, 0, 2]", ProblemCode.BAD_VALUE, "0, 2]", "bounds"),
     "other version": (
         "spec_version: 1", "spec_version: 9", ProblemCode.SPEC_VERSION, "9", "spec_version: 1",

@@ -242,6 +242,17 @@ def test_lint_names_misspelled_members(tmp_path: Path, old: str, new: str, guess
     assert f"did you mean `{guess}`?" in problem.suggestion
 
 
+def test_lint_names_costs_that_there_are_not(tmp_path: Path) -> None:
+    limited = ("tolerance_points: 20", "tolerance_points: 20\n    limits: {flahs: 3}")
+    folder = searching(tmp_path, "c-host", "weight-bytes", (limited,))
+    source = read_source(folder / "spec.yaml")
+    _, (problem,) = check_source(source, Registries.discovered())
+    assert problem.code is ProblemCode.UNKNOWN_KEY
+    assert problem.message == "unknown key `flahs` in `limits`"
+    assert problem.suggestion == "did you mean `flash`?"
+    assert source.text.splitlines()[problem.line - 1][problem.column - 1 :].startswith("flahs")
+
+
 def test_lint_names_costs_and_splits_that_are_missing_and_conflicts(tmp_path: Path) -> None:
     folder = searching(tmp_path, "c-host", "instructions")
     done = edgesmith(folder, "lint", "spec.yaml")
