@@ -118,7 +118,7 @@ def run(
     options = RunOptions(start=start, force=tuple(force or ()), explain=explain)
     with Cache(cache) as opened:
         runner = Runner(loaded, registries, opened, out, ConsoleObserver(console))
-        record = runner.run(_chosen(loaded, target), options)
+        record = runner.run(loaded.targets, options)
     write_run(record, out / loaded.name)
     overview = write_overview(loaded.name, record.targets, out / loaded.name)
     print_summary(record, console, overview)
@@ -149,7 +149,7 @@ def plan(
     loaded = _load(spec, registries, target)
     planned = make_plan(
         loaded,
-        _chosen(loaded, target),
+        loaded.targets,
         registries,
         Cache(cache),
         start=start,
@@ -314,10 +314,6 @@ def _load(path: Path, registries: Registries, targets: list[str] | None) -> Spec
     from edgesmith.pipeline.lint import load_spec
 
     return load_spec(path, registries, targets or ())
-
-
-def _chosen(spec: Spec, targets: list[str] | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(targets or spec.targets))
 
 
 def _console() -> Console:

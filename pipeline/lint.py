@@ -37,7 +37,7 @@ def load_spec(path: Path, registries: Registries, targets: Collection[str] = ())
     """Read and check a spec.
 
     Args:
-        targets: others than the spec's that it will be deployed to.
+        targets: instead of the spec's.
 
     Raises:
         InvalidSpecError: it has problems; all of them are listed.
@@ -55,7 +55,7 @@ def check_source(
     """The spec and no problems, or None and all problems in the order of the file.
 
     Args:
-        targets: beside the spec's.
+        targets: instead of the spec's.
 
     Raises:
         SpecError, PluginError: there is no such target.
@@ -92,9 +92,10 @@ def _check_tree(
     _check_data(root, folder, findings)
     if document is None:
         return None
-    document = replace(document, stages=tuple(entries))
+    chosen = tuple(dict.fromkeys(targets or document.targets))
+    document = replace(document, stages=tuple(entries), targets=chosen)
     if not findings.problems:
-        _check_formats(document, root, registries, findings, targets)
+        _check_formats(document, root, registries, findings)
     return document
 
 
@@ -199,7 +200,6 @@ def _check_formats(
     root: Node,
     registries: Registries,
     findings: Findings,
-    others: Collection[str],
 ) -> None:
     """What stages of a torch model ask for, against what the targets take."""
     if document.model.kind != "torch":
@@ -210,19 +210,22 @@ def _check_formats(
         index = written.get(name)
         parameters = document.stages[index].parameters if index is not None else {}
         stage = adapter(registries.stages.get(name)).validate_python(dict(parameters))
-        for position, target in enumerate(dict.fromkeys((*document.targets, *others))):
+        for target in document.targets:
             description = registries.targets.get(target)().describe()
-            for refusal in stage.refusals(description, first=position == 0):
-                at = _refused_at(root, index, position, refusal.path)
+            for refusal in stage.refusals(description, first=target == document.targets[0]):
+                at = _refused_at(root, index, target, refusal.path)
                 code = ProblemCode.LACKING_FORMAT
                 findings.add(at, code, f"stage `{name}`: {refusal.message}", refusal.fix)
 
 
 def _refused_at(
-    root: Node, stage: int | None, target: int, path: tuple[str | int, ...]
+    root: Node, stage: int | None, target: str, path: tuple[str | int, ...]
 ) -> Position:
     """The parameter where it is written; else its stage, or the target that has other needs."""
-    for place in (("stages", stage, *path), ("stages", stage), ("targets", target)):
+    listed = root.get("targets")
+    names = [each.scalar for each in (listed.items or ())] if listed is not None else []
+    number = names.index(target) if target in names else None
+    for place in (("stages", stage, *path), ("stages", stage), ("targets", number)):
         node = root.get(*place) if None not in place else None  # type: ignore[arg-type]
         if node is not None:
             return node.at

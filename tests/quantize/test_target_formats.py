@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgesmith.pipeline.errors import QuantizationError, TargetUnsupportedError
-from edgesmith.pipeline.lint import check_source
+from edgesmith.pipeline.lint import check_source, load_spec
 from edgesmith.pipeline.problems import Problem, ProblemCode
 from edgesmith.pipeline.registry import Registries
 from edgesmith.pipeline.spec_source import parse_source
@@ -146,8 +146,22 @@ def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
     assert "did you mean `int" in problem.suggestion
 
 
-def test_targets_of_the_command_line_are_checked_too(tmp_path: Path) -> None:
+def test_what_is_deployed_to_is_what_counts(tmp_path: Path) -> None:
+    """Whoever deploys to one target prunes and searches for it, whatever else the spec lists."""
+    stage = "  - stage: prune\n    metric: instructions\n"
+    both = "cpu-litert, cortex-m4"
+    (problem,) = problems(tmp_path, stage, both, splits=TRAINING)
+    assert "the cost model of 'cpu-litert' gives no instructions" in problem.message
+    assert not problems(tmp_path, stage, both, ("cortex-m4",), splits=TRAINING)
+    (problem,) = problems(tmp_path, stage, "cortex-m4", ("cpu-litert",), splits=TRAINING)
+    assert "the cost model of 'cpu-litert' gives no instructions" in problem.message
+    found = load_spec(tmp_path / "spec.yaml", Registries.discovered(), ("cortex-m7", "cortex-m4"))
+    assert found.targets == ("cortex-m7", "cortex-m4")
+
+
+def test_targets_of_the_command_line_are_checked(tmp_path: Path) -> None:
     stage = "  - stage: quantize\n    weights: int1\n"
+    assert not problems(tmp_path, stage, "cpu-litert", ("c-host",))
     assert not problems(tmp_path, stage, "c-host", ("c-host", "cortex-m4"))
     (problem,) = problems(tmp_path, stage, "c-host", ("cpu-litert",))
     assert "the target `cpu-litert` lacks int1 weights" in problem.message
