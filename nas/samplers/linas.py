@@ -109,21 +109,24 @@ class Linas(Sampler):
 
 
 class Features:
-    """Choices, and computed metrics by magnitude in deviations of the known candidates."""
+    """Choices, and computed metrics in deviations of the known candidates: by magnitude, which
+    accuracy follows, and as they are, since costs are close to sums of them.
+    """
 
     def __init__(self, record: Record, known: Sequence[Candidate]) -> None:
         self._record = record
         self._names = sorted(record.computed(known[0]))
-        magnitudes = self._magnitudes(known)
-        self._mean = magnitudes.mean(axis=0)
-        deviation = magnitudes.std(axis=0)
+        computed = self._computed(known)
+        self._mean = computed.mean(axis=0)
+        deviation = computed.std(axis=0)
         self._deviation = np.where(deviation > 0, deviation, 1.0)
 
     def __call__(self, candidates: Sequence[Candidate]) -> Floats:
         """[candidates, features]."""
-        magnitudes = (self._magnitudes(candidates) - self._mean) / self._deviation
-        return np.hstack([at_least(self._record.task.space, candidates), magnitudes])
+        computed = (self._computed(candidates) - self._mean) / self._deviation
+        return np.hstack([at_least(self._record.task.space, candidates), computed])
 
-    def _magnitudes(self, candidates: Sequence[Candidate]) -> Floats:
+    def _computed(self, candidates: Sequence[Candidate]) -> Floats:
         metrics = [self._record.computed(each) for each in candidates]
-        return logarithms(np.array([[each[name] for name in self._names] for each in metrics]))
+        values = np.array([[each[name] for name in self._names] for each in metrics])
+        return np.hstack([logarithms(values), values])

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from edgesmith.nas.front import hypervolume, nondominated
+from edgesmith.nas.predictors._choose import chosen, rank_correlation
+from edgesmith.nas.samplers._record import Record
 from edgesmith.nas.samplers.base import Log, Sampler, samplers
 from edgesmith.nas.samplers.fliqs import Fliqs
-from edgesmith.nas.samplers.linas import Linas
+from edgesmith.nas.samplers.linas import Features, Linas
 from edgesmith.nas.space import Candidate, Gene, Space
 from edgesmith.nas.values import ACCURACY, Constraint, Objective, Proposal
 from tests.nas.search.problems import (
@@ -206,6 +208,24 @@ def test_integer_programs_find_the_front_where_effects_add_up() -> None:
     found = np.array([task.losses(each.metrics) for each in trials])
     ideal, nadir = losses.min(axis=0).tolist(), losses.max(axis=0).tolist()
     assert hypervolume(found, ideal, nadir) > 0.97 * hypervolume(losses, ideal, nadir)
+
+
+def test_a_cost_that_adds_up_is_learned_from_few() -> None:
+    """Time or instructions are close to a sum of what is computed, and span orders of magnitude."""
+
+    def cost(candidate: Candidate) -> float:
+        computed = NETWORK.cost(candidate)
+        return 3 * computed[COST] + 40 * computed[BYTES]
+
+    record = Record(NETWORK.task(200))
+    known = record.of_all_sizes(16, np.random.default_rng(0))
+    others = record.of_all_sizes(150, np.random.default_rng(1))
+    features = Features(record, known)
+    fitted, *_ = chosen(features(known), np.array([cost(each) for each in known]), None, 5, 0)
+    predicted = fitted.predict(features(others))
+    actual = np.array([cost(each) for each in others])
+    assert rank_correlation(predicted, actual) > 0.97
+    assert np.median(np.abs(predicted / actual - 1)) < 0.05
 
 
 @pytest.mark.parametrize("target", [0.15, 0.3, 0.6])
