@@ -137,6 +137,16 @@ class Rung:
     accuracy: dict[int, float]
     tau: float | None
 
+    def interval(self, number: int) -> tuple[float, float]:
+        """Where a candidate's accuracy on all such samples lies, in percent: 95 % confidence
+        (Wilson). Few samples leave it wide, and candidates within it are alike.
+        """
+        from scipy.stats import binomtest
+
+        right = round(self.accuracy[number] / 100 * self.samples)
+        found = binomtest(right, self.samples).proportion_ci(method="wilson")
+        return 100.0 * float(found.low), 100.0 * float(found.high)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
@@ -227,8 +237,14 @@ class SearchResult(Found):
 
 
 def _climbed(rung: Rung, chosen: int, below: str) -> str:
-    """`after training: 3 candidates, the chosen one 99.2 %; rank correlation with search 0.67`."""
+    """`search: 200 candidates, the chosen one 99.2 % (97 to 99.8 with 95 % confidence: 240
+    samples); rank correlation with sensitivity 0.67`.
+    """
     said = f"{rung.name}: {len(rung.accuracy)} candidates"
     if chosen in rung.accuracy:
-        said += f", the chosen one {rung.accuracy[chosen]:.4g} %"
+        low, high = (f"{each:.3g}" for each in rung.interval(chosen))
+        said += (
+            f", the chosen one {rung.accuracy[chosen]:.4g} % ({low} to {high} with 95 % confidence:"
+            f" {rung.samples:,} samples)"
+        )
     return said if rung.tau is None else f"{said}; rank correlation with {below} {rung.tau:.2f}"

@@ -74,6 +74,7 @@ class RungLine:
     samples: Cell
     candidates: Cell
     choice: Cell
+    likely: Cell
     tau: Cell
 
 
@@ -281,11 +282,13 @@ def _quality(found: PredictorQuality, predictors: list[str]) -> PredictorLine:
 
 def _rung(rung: Rung, chosen: int) -> RungLine:
     score = rung.accuracy.get(chosen)
+    likely = None if score is None else rung.interval(chosen)
     return RungLine(
         visible(rung.name),
         Cell(count(rung.samples), repr(rung.samples)),
         Cell(count(len(rung.accuracy)), repr(len(rung.accuracy))),
         Cell(NOTHING) if score is None else Cell(f"{score:.2f}", repr(score)),
+        Cell(NOTHING) if likely is None else Cell(f"{likely[0]:.1f} to {likely[1]:.1f}"),
         _tau(rung.tau),
     )
 

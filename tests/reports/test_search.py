@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesmith.nas.values import Constraint, Objective
+from edgesmith.nas.values import Constraint, Objective, Rung
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.reports.junit import junit_xml
@@ -147,10 +148,26 @@ def test_rungs_tell_what_the_choice_rests_on() -> None:
         "search"
     ]
     said = "\n".join(SEARCH.summary())
-    assert "rank correlation with sensitivity 0.31" in said
+    assert "with 95 % confidence: 1,000 samples); rank correlation with sensitivity 0.31" in said
+    low, high = SEARCH.rungs[0].interval(CHOSEN.number)
+    assert VIEW.rungs[0].likely.text == f"{low:.1f} to {high:.1f}"
     assert "rank correlation with search -0.20" in said
     other = replace(SEARCH.rungs[2], accuracy={})
-    assert search_view(replace(SEARCH, rungs=(other, other))).rungs[0].choice.text == NOTHING
+    without = search_view(replace(SEARCH, rungs=(other, other))).rungs[0]
+    assert (without.choice.text, without.likely.text) == (NOTHING, NOTHING)
+
+
+@pytest.mark.parametrize("samples", [1, 7, 240])
+def test_the_interval_holds_the_shares_that_make_such_a_count_likely(samples: int) -> None:
+    """Wilson's ends: shares from which the count is 1.96 of their own deviations away."""
+    for right in {0, samples // 2, samples}:
+        percent = 100 * right / samples
+        low, high = Rung("search", samples, {3: percent}, None).interval(3)
+        assert 0 <= low <= percent <= high <= 100
+        for end in {low, high} - {0.0, 100.0}:
+            share = end / 100
+            away = abs(right / samples - share) / math.sqrt(share * (1 - share) / samples)
+            assert away == pytest.approx(1.959964, rel=1e-5)
 
 
 def test_a_choice_that_training_brought_within_the_limits_has_a_column() -> None:
