@@ -94,6 +94,9 @@ class Place:
     def data(self) -> Path:
         return self.folder
 
+    def trained_folder(self, _: Joint) -> Path:
+        return self.folder
+
     def joint(self) -> Joint:
         helping = multiprocessing.parent_process() is not None
         if self.dies == "at once" and helping:
