@@ -156,7 +156,7 @@ def test_what_a_run_refuses(
     ("allocate", "message"),
     [
         (", weights: [int8, fp8-e4m3]", "lacks fp8-e4m3 weights"),
-        (", weights: []", "at least 1 item"),
+        (", weights: []", "`weights` is empty"),
         (", budget: {bytes: 5}", "weight-bytes"),
     ],
 )
