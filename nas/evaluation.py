@@ -131,7 +131,7 @@ class Evaluator:
         options = replace(self._options, weights=weight, activations=activation, overrides=())
         with one_thread():
             made = quantize(self._joint.model, self.evidence.calibration, options, seed=self._seed)
-            known = weight in genes.offered.weights and activation in genes.offered.activations
+            known = genes.takes(weight, activation)
             return self._metrics(genes.uniform(weight, activation) if known else None, made)
 
     def float_accuracy(self) -> float:

@@ -81,6 +81,10 @@ class Genes:
         placement: of the whole model, in the options' own formats.
         options: what candidates are quantized with, formats aside.
         refused: by a target, of what is offered.
+
+    Attributes:
+        formats: `weights:LAYER` and `activations:TENSOR` -> formats that it can have, the widest
+            first; it is a gene where there is more than one.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Genes:
         self.options = options
         self.refused = refused or {}
         self.layers = {s.name: s.inputs[0] for s in placement.steps if isinstance(s.op, Layer)}
+        self.formats = self._formats()
         self.space = Space(tuple(self._genes()), tuple(self._moot()))
 
     @cached_property
@@ -109,6 +114,16 @@ class Genes:
             found[self.placement.quantizer_of[name]].append(name)
         fixed = {*self.placement.fixed, self.placement.quantizer_of[INPUT]}
         return {root: tuple(names) for root, names in found.items() if root not in fixed}
+
+    def takes(self, weight: str, activation: str) -> bool:
+        """Whether one weight and one activation format can be had throughout."""
+        wanted = {WEIGHTS: weight, ACTIVATIONS: activation}
+        return all(
+            name in formats
+            for gene, formats in self.formats.items()
+            for kind, name in wanted.items()
+            if gene.startswith(kind)
+        )
 
     def uniform(self, weight: str, activation: str) -> dict[str, Choice]:
         """The trained model with one weight and one activation format, wherever it can have them;
@@ -129,13 +144,15 @@ class Genes:
         return {name: int(choice) for name, choice in choices.items() if name in names}
 
     def weight_format(self, layer: str, choices: Mapping[str, Choice]) -> str:
-        return str(choices.get(WEIGHTS + layer, self._weights(layer)[0]))
+        gene = WEIGHTS + layer
+        return str(choices.get(gene, self.formats[gene][0]))
 
     def activation_format(self, tensor: str, choices: Mapping[str, Choice]) -> str:
         root = self.placement.quantizer_of[tensor]
         if root not in self.free_sets:
             return self.placement.formats[root].name
-        return str(choices.get(ACTIVATIONS + root, self._activations(root)[0]))
+        gene = ACTIVATIONS + root
+        return str(choices.get(gene, self.formats[gene][0]))
 
     def policy(self, choices: Mapping[str, Choice]) -> Policy:
         """Formats of layers in training."""
@@ -167,9 +184,9 @@ class Genes:
     def _genes(self) -> Iterator[Gene]:
         for each in self.elastic.dimensions:
             yield Gene(each.name, each.choices)
-        formats = {WEIGHTS + layer: self._weights(layer) for layer in self.layers}
-        formats |= {ACTIVATIONS + root: self._activations(root) for root in self.free_sets}
-        yield from (Gene(name, choices) for name, choices in formats.items() if len(choices) > 1)
+        for name, formats in self.formats.items():
+            if len(formats) > 1:
+                yield Gene(name, formats)
 
     def _moot(self) -> Iterator[Moot]:
         """What lies in a block changes nothing where the block is gone."""
@@ -181,21 +198,17 @@ class Genes:
 
     def _formats_in(self, block: str) -> Iterator[str]:
         for layer in self.layers:
-            if lies_in(layer, (block,)) and len(self._weights(layer)) > 1:
+            if lies_in(layer, (block,)) and len(self.formats[WEIGHTS + layer]) > 1:
                 yield WEIGHTS + layer
         for root, members in self.free_sets.items():
             inside = all(lies_in(member, (block,)) for member in members)
-            if inside and len(self._activations(root)) > 1:
+            if inside and len(self.formats[ACTIVATIONS + root]) > 1:
                 yield ACTIVATIONS + root
 
-    def _weights(self, layer: str) -> tuple[str, ...]:
-        """Formats that a layer can have."""
-        return self._without(WEIGHTS + layer, self.offered.weights)
-
-    def _activations(self, root: str) -> tuple[str, ...]:
-        """Formats that the tensors of a quantizer can have."""
-        return self._without(ACTIVATIONS + root, self.offered.activations)
-
-    def _without(self, gene: str, formats: tuple[str, ...]) -> tuple[str, ...]:
-        refused = self.refused.get(gene, frozenset())
-        return tuple(name for name in formats if name not in refused)
+    def _formats(self) -> dict[str, tuple[str, ...]]:
+        found = {WEIGHTS + layer: self.offered.weights for layer in self.layers}
+        found |= {ACTIVATIONS + root: self.offered.activations for root in self.free_sets}
+        return {
+            gene: tuple(each for each in formats if each not in self.refused.get(gene, ()))
+            for gene, formats in found.items()
+        }

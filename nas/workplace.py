@@ -178,8 +178,9 @@ class Workplace:
         return Learning(train, selection, load_model(self.spec, self.load))
 
     def trained_folder(self, joint: Joint) -> Path:
-        """Of one super-network: others have another space."""
-        content = canonical_json(to_data(joint.genes.space)).encode()
+        """Of one super-network: others have another space, or other formats without a choice."""
+        genes = joint.genes
+        content = canonical_json(to_data([genes.space, genes.formats])).encode()
         return self.network / hashlib.sha256(content).hexdigest()[:16]
 
     @contextmanager
@@ -189,11 +190,12 @@ class Workplace:
         with cache_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress.report("waiting for a search that trains the same super-network", 0, None)
-            lock.acquire()
+        with cache_errors(folder):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                progress.report("waiting for a search that trains the same super-network", 0, None)
+                lock.acquire()
         try:
             yield
         finally:

@@ -196,10 +196,7 @@ def _check_targets(root: Node, registries: Registries, findings: Findings) -> No
 
 
 def _check_formats(
-    document: SpecDocument,
-    root: Node,
-    registries: Registries,
-    findings: Findings,
+    document: SpecDocument, root: Node, registries: Registries, findings: Findings
 ) -> None:
     """What stages of a torch model ask for, against what the targets take."""
     if document.model.kind != "torch":

@@ -132,12 +132,18 @@ def _mend_keys(node: Node, known: list[str], where: str, findings: Findings) -> 
             entries[key] = entry
             continue
         guess = did_you_mean(key, (name for name in known if name not in present))
-        fix = f"did you mean `{guess}`?" if guess else f"remove it; known keys: {listed(known)}"
-        findings.add(entry.at, ProblemCode.UNKNOWN_KEY, f"unknown key `{key}` in {where}", fix)
+        _unknown_key(entry.at, key, guess, known, where, findings)
         if guess is not None:
             present.add(guess)
             entries[guess] = entry
     return replace(node, entries=entries)
+
+
+def _unknown_key(
+    at: Position, key: str, guess: str | None, known: list[str], where: str, findings: Findings
+) -> None:
+    fix = f"did you mean `{guess}`?" if guess else f"remove it; known keys: {listed(known)}"
+    findings.add(at, ProblemCode.UNKNOWN_KEY, f"unknown key `{key}` in {where}", fix)
 
 
 def _drop_foreign(
@@ -227,7 +233,10 @@ def _translate(root: Node, details: ErrorDetails, where: str, findings: Findings
         expected = str(context["expected_tags"])
         _bad_choice(value or node, f"{what[:-1]}.{tag}`", expected, findings)
     elif missing == _KEY and kind in ("literal_error", "enum"):
-        _bad_key(root, path, str(context["expected"]), findings)
+        key, known = str(path[-1]), _choices_in(str(context["expected"]))
+        owner = f"`{'.'.join(map(str, path[:-1]))}`"
+        position = _key_position(root, path)
+        _unknown_key(position, key, did_you_mean(key, known), known, owner, findings)
     elif kind in ("literal_error", "enum"):
         _bad_choice(node, what, str(context["expected"]), findings)
     elif kind == "value_error":
@@ -236,7 +245,7 @@ def _translate(root: Node, details: ErrorDetails, where: str, findings: Findings
         place = next((each for each in named if each != node.at), _key_position(root, path))
         fix = "keep exactly one of them" if "both" in message else "see `edgesmith schema`"
         findings.add(place, ProblemCode.CONFLICT, message, fix)
-    elif kind == "too_short" and not node.items:
+    elif kind == "too_short" and not (node.items or node.entries):
         findings.add(at, ProblemCode.BAD_VALUE, f"{what} is empty", "give at least one")
     elif kind in _TYPE_NAMES:
         expected = _TYPE_NAMES[kind]
@@ -247,18 +256,13 @@ def _translate(root: Node, details: ErrorDetails, where: str, findings: Findings
         findings.add(at, ProblemCode.BAD_VALUE, message, "give a value within those bounds")
 
 
-def _bad_key(root: Node, path: Steps, expected: str, findings: Findings) -> None:
-    """A key of a mapping whose keys are one of a few."""
-    key, choices = str(path[-1]), expected.split("'")[1::2]
-    guess = did_you_mean(key, choices)
-    fix = f"did you mean `{guess}`?" if guess else f"remove it; known keys: {listed(choices)}"
-    message = f"unknown key `{key}` in `{'.'.join(map(str, path[:-1]))}`"
-    findings.add(_key_position(root, path), ProblemCode.UNKNOWN_KEY, message, fix)
+def _choices_in(expected: str) -> list[str]:
+    """Those of pydantic's list: 'a', 'b' or 'c'."""
+    return expected.split("'")[1::2] or [expected]
 
 
 def _bad_choice(node: Node, what: str, expected: str, findings: Findings) -> None:
-    """`expected` is pydantic's list: 'a', 'b' or 'c'."""
-    choices = expected.split("'")[1::2] or [expected]
+    choices = _choices_in(expected)
     guess = did_you_mean(node.scalar, choices) if isinstance(node.scalar, str) else None
     fix = f"choose one of {listed(choices)}"
     fix = f"did you mean `{guess}`? {fix}" if guess else fix

@@ -68,14 +68,14 @@ class Search(SearchOptions, Stage):
         """What the super-network rests on beside model, data, and the space of its candidates."""
         from edgesmith.pipeline.jsonvalue import to_data
         from edgesmith.pipeline.versions import installed
+        from edgesmith.prune.options import FORMATS
 
         quantization = spec.parameters("quantize")
         return {
             "training": to_data(self.training),
             "importance": self.importance,
             "exclude": self.elasticity.exclude,
-            "formats": {name: quantization.get(name) for name in ("weights", "activations")},
-            "overrides": to_data(quantization.get("overrides")),
+            "formats": {name: quantization.get(name) for name in FORMATS},
             "versions": installed("edgesmith", "torch", "torch-pruning", "numpy"),
         }
 

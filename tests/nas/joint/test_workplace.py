@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,13 +12,17 @@ from typing import Any, cast
 import pytest
 import torch
 
+from edgesmith.nas.genes import offered
+from edgesmith.nas.joint import joint_of
 from edgesmith.nas.training import SuperTrained
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import CacheError
 from edgesmith.pipeline.stage import SilentProgress
+from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.training.trainer import Tuned
+from edgesmith.prune.costs import QUICK
 from tests.nas.joint.test_evaluation import evaluator
-from tests.nas.joint.worlds import classifier, joint
+from tests.nas.joint.worlds import SHAPE, classifier, joint
 
 
 @dataclass
@@ -107,6 +112,20 @@ def test_super_networks_of_other_spaces_lie_apart(tmp_path: Path) -> None:
     here = place(tmp_path)
     assert here.trained_folder(found) == here.trained_folder(classifier()[1])
     assert here.trained_folder(found) != here.trained_folder(other)
+
+
+def test_super_networks_of_other_formats_lie_apart_though_there_is_no_choice(
+    tmp_path: Path,
+) -> None:
+    """With one format there is no gene for it, and yet the weights learn to bear just that one."""
+    host = get_target("c-host").describe()
+    pairs = itertools.product(("int8", "int4"), ("int8", "int16"))
+    folders = set()
+    for weight, activation in pairs:
+        formats = offered((weight,), (activation,), [host])
+        found = joint_of(classifier()[0], SHAPE, formats, QUICK, divisor=4)
+        folders.add(place(tmp_path).trained_folder(found))
+    assert len(folders) == 4
 
 
 def test_who_needs_what_another_search_trains_waits(tmp_path: Path) -> None:
