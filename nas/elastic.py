@@ -15,8 +15,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import nn
 
-from edgesmith.nas.options import Elasticity
-from edgesmith.pipeline.errors import NothingElasticError
+from edgesmith.nas.options import Elasticity, ElasticOverride
+from edgesmith.pipeline.errors import NothingElasticError, SearchError
+from edgesmith.pipeline.problems import did_you_mean, listed
 from edgesmith.prune.importances.base import Scores
 from edgesmith.prune.selection import Limits, Units, ladder
 from edgesmith.prune.structure import structure_of
@@ -66,6 +67,7 @@ class Elastic:
 
     Raises:
         NothingElasticError: there is nothing to choose.
+        SearchError: an override names no dimension, or no choice of those that it names.
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class Elastic:
             rungs = ladder(group, scores[group.name], limits, len(group.units))
             self._widths[group.name] = {len(kept): kept for kept in rungs}
         self._kernels = dict(_kernels(model, options.exclude)) if options.kernels else {}
-        found = (_chosen(each, options) for each in self._possible(options))
+        possible = [*self._possible(options)]
+        _check(options.overrides, possible)
+        found = (_chosen(each, options) for each in possible)
         self.dimensions = tuple(each for each in found if len(each.choices) > 1)
         if not self.dimensions:
             raise NothingElasticError(
@@ -205,8 +209,8 @@ def elastic(
         scores: of every unit; None takes channels in their order.
 
     Raises:
-        PruningError: the model cannot be traced.
-        NothingElasticError: there is nothing to choose.
+        PruningError: the model cannot be traced, or `exclude` matches no layer.
+        NothingElasticError, SearchError: see `Elastic`.
     """
     chosen = options or Elasticity()
     structure = structure_of(model, sample_shape, chosen.exclude)
@@ -231,6 +235,30 @@ def _kernels(
             sizes[max(kernel)] = kernel
         if len(sizes) > 1:
             yield path, sizes
+
+
+def _check(rules: Collection[ElasticOverride], possible: Collection[Dimension]) -> None:
+    """A rule that changes nothing is a mistake.
+
+    Raises:
+        SearchError: it names no dimension, or no choice of those that it names.
+    """
+    names = [each.name for each in possible]
+    for rule in rules:
+        matched = [each for each in possible if fnmatchcase(each.name, rule.name)]
+        if not matched:
+            guess = did_you_mean(rule.name, names)
+            raise SearchError(
+                f"`elasticity.overrides`: {rule.name!r} names none of the {len(names)} dimensions",
+                fix=f"did you mean {guess!r}?" if guess else f"choose of {listed(names)}",
+            )
+        there = sorted({choice for each in matched for choice in each.choices}, reverse=True)
+        if unknown := [choice for choice in rule.choices if choice not in there]:
+            raise SearchError(
+                f"`elasticity.overrides`: {rule.name!r} cannot be {', '.join(map(str, unknown))}",
+                fix=f"choose of {', '.join(map(str, there))}: widths above `least_width` that the"
+                " target likes, 1 or 0 of blocks, odd kernels",
+            )
 
 
 def _chosen(possible: Dimension, options: Elasticity) -> Dimension:

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgesmith.prune.attention import with_heads
+from edgesmith.prune.conversion import with_heads
 from edgesmith.prune.surgery import Conv, Norm, apply_plan
 from edgesmith.prune.values import Cut, PrunePlan
 from edgesmith.quantize.columns import columns_of

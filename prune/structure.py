@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from edgesmith.pipeline.errors import CheckpointError, PruningError
-from edgesmith.prune.attention import convertible, with_heads
+from edgesmith.pipeline.problems import did_you_mean
 from edgesmith.prune.blocks import residual_blocks
+from edgesmith.prune.conversion import attention_in, with_heads
 from edgesmith.prune.dependencies import channel_groups
 from edgesmith.prune.surgery import Kept, Norm, apply_plan, lies_in, plan_of
 from edgesmith.prune.values import Block, ChannelGroup, Frozen, Slot, Structure
@@ -40,17 +41,19 @@ def structure_of(
         exclude: shell-style patterns of layers that must keep their channels.
 
     Raises:
-        PruningError: the model cannot be traced at all, or groups that are right one by one
-            are wrong together.
+        PruningError: the model cannot be traced at all, a pattern matches no layer, or groups that
+            are right one by one are wrong together.
     """
-    paths = tuple(name for name, module in model.named_modules() if convertible(module))
-    work = with_heads(copy.deepcopy(model).eval().to("cpu", torch.float32), paths)
+    work = copy.deepcopy(model).eval().to("cpu", torch.float32)
+    paths = attention_in(work, sample_shape)
+    work = with_heads(work, paths)
     for parameter in work.parameters():
         parameter.requires_grad_(True)
     found, frozen = channel_groups(work, torch.randn(1, *sample_shape))
     groups: list[ChannelGroup] = []
     refused = list(frozen)
     rules = tuple(exclude)
+    _check(rules, [name for name, _ in work.named_modules() if name])
     for group in found:
         reason = _excluded(group, rules) or _wrong(work, [group], sample_shape)
         if reason is None:
@@ -66,6 +69,16 @@ def structure_of(
     return Structure(
         tuple(groups), tuple(refused), paths, _blocks(work, groups, rules, sample_shape)
     )
+
+
+def _check(rules: tuple[str, ...], names: list[str]) -> None:
+    for rule in rules:
+        if not any(fnmatchcase(name, rule) for name in names):
+            guess = did_you_mean(rule, names)
+            raise PruningError(
+                f"`exclude`: {rule!r} matches none of the {len(names)} layers",
+                fix=f"did you mean {guess!r}?" if guess else f"choose of {', '.join(names)}",
+            )
 
 
 def _blocks(

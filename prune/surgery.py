@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgesmith.pipeline.errors import CheckpointError, EmptyLayerError
-from edgesmith.prune.attention import with_heads
+from edgesmith.prune.conversion import with_heads
 from edgesmith.prune.values import Axis, ChannelGroup, Cut, PrunePlan, Structure
 from edgesmith.quantize.columns import pads_of
 

@@ -74,8 +74,8 @@ class Structure:
     """All that can be pruned in a model, and what cannot.
 
     Args:
-        attention: paths of `nn.MultiheadAttention` modules that become `HeadAttention`
-            when something in them is removed.
+        attention: paths of attention that becomes `HeadAttention` when something in it is
+            removed.
     """
 
     groups: tuple[ChannelGroup, ...]

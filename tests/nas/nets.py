@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.examples.loading import example
+from tests.prune.nets import NETS as PRUNED
 from tests.prune.nets import settled
 from tests.quantize.nets import Shape
 from tests.quantize.vit import tiny_vit
@@ -120,6 +121,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "encoder": (Encoder, (6, 12)),
     "kernels": (Kernels, (3, 24, 24)),
     "tied": (Tied, (6,)),
+    **{name: PRUNED[name] for name in ("concat", "split", "grouped", "squeeze-excite")},
 }
 
 

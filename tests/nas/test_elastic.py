@@ -14,7 +14,7 @@ from torch import nn
 
 from edgesmith.nas.elastic import Dimension, Elastic, Kind, elastic
 from edgesmith.nas.options import Elasticity, ElasticOverride
-from edgesmith.pipeline.errors import NothingElasticError
+from edgesmith.pipeline.errors import NothingElasticError, PruningError, SearchError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.prune.surgery import apply_plan
 from edgesmith.prune.values import PrunePlan
@@ -29,10 +29,14 @@ FOUND: dict[str, tuple[int, int, int]] = {
     "mobilenet-v2": (25, 10, 0),
     "dscnn": (5, 0, 0),
     "autoencoder": (9, 0, 0),
-    "vit": (2, 2, 0),
+    "vit": (5, 2, 0),
     "encoder": (5, 4, 0),
     "kernels": (5, 0, 5),
     "tied": (2, 0, 0),
+    "concat": (4, 0, 0),
+    "split": (2, 0, 0),
+    "grouped": (3, 0, 0),
+    "squeeze-excite": (2, 0, 0),
 }
 _KNOWN: dict[str, tuple[nn.Module, Elastic]] = {}
 
@@ -166,6 +170,33 @@ def test_overrides_restrict_and_the_last_one_decides() -> None:
     )
     reasons = {layer: each.reason for each in found.frozen for layer in each.layers}
     assert reasons["features.3.first.0.conv"] == "`elasticity` leaves it one width"
+
+
+@pytest.mark.parametrize(
+    ("rule", "says", "fix"),
+    [
+        (ElasticOverride("widht:*", (8,)), "names none of the 7 dimensions", "choose of"),
+        (ElasticOverride("width:features.2.first", (8,)), "none", "width:features.2.first.0.conv"),
+        (ElasticOverride("width:features.0*", (16, 10)), "cannot be 10", "16, 12, 8, 4"),
+        (ElasticOverride("depth:*", (2,)), "cannot be 2", "1, 0"),
+    ],
+)
+def test_an_override_that_changes_nothing_is_refused(
+    rule: ElasticOverride, says: str, fix: str
+) -> None:
+    model, shape = make("resnet8")
+    with pytest.raises(SearchError) as caught:
+        elastic(model, shape, options=Elasticity(overrides=(rule,)), divisor=4)
+    assert says in caught.value.message
+    assert fix in caught.value.fix
+
+
+def test_an_excluded_layer_that_is_not_there_is_refused() -> None:
+    model, shape = make("resnet8")
+    with pytest.raises(PruningError, match="matches none of the") as caught:
+        elastic(model, shape, options=Elasticity(exclude=("features.9*",)))
+    assert "'features.9*'" in caught.value.message
+    assert "features" in caught.value.fix
 
 
 def test_groups_that_the_divisor_leaves_one_width_are_listed() -> None:

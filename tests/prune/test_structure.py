@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from edgesmith.pipeline.errors import CheckpointError, EmptyLayerError, PruningError
 from edgesmith.pipeline.jsonvalue import from_json, to_json
 from edgesmith.pipeline.target_facts import get_target
-from edgesmith.prune.attention import HeadAttention, convert
+from edgesmith.prune.attention import HeadAttention
+from edgesmith.prune.conversion import convert
 from edgesmith.prune.structure import structure_of, unread
 from edgesmith.prune.surgery import after, apply_plan, converted, plan_of
 from edgesmith.prune.values import ChannelGroup, PrunePlan, Structure
@@ -24,7 +25,7 @@ from edgesmith.quantize.ptq import quantize
 from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.onnx_reader import read_onnx
 from tests.prune.nets import NETS, Concat, Scrambled, SplitNet, batch, make, settled
-from tests.quantize.vit import tiny_vit
+from tests.quantize.vit import SelfAttention, tiny_vit
 
 
 def random_kept(groups: Sequence[ChannelGroup], seed: int) -> dict[str, tuple[int, ...]]:
@@ -160,11 +161,99 @@ def test_channels_that_are_added_to_the_input_are_frozen() -> None:
     assert ("down",) in [each.layers for each in structure.frozen]
 
 
-def test_a_written_out_attention_keeps_its_heads_and_gives_its_perceptron() -> None:
-    structure = structure_of(tiny_vit(depth=2), (3, 32, 32))
-    assert layers(structure) == {"blocks.0.up": 128, "blocks.1.up": 128}
-    frozen = {layer for each in structure.frozen for layer in each.layers}
-    assert {"blocks.0.attention.qkv", "blocks.0.attention.project", "patches"} <= frozen
+def test_a_written_out_attention_gives_heads_and_its_perceptron_units() -> None:
+    vit = tiny_vit(depth=2)
+    structure = structure_of(vit, (3, 32, 32))
+    attention = vit.get_submodule("blocks.0.attention")
+    assert isinstance(attention, SelfAttention)
+    assert layers(structure) == {"patches": 64} | {
+        f"blocks.{block}.{layer}": units
+        for block in (0, 1)
+        for layer, units in (("attention.query", attention.heads), ("up", 128))
+    }
+    assert structure.attention == ("blocks.0.attention", "blocks.1.attention")
+
+
+class Sharper(nn.Module):
+    """No attention that is known: its scores are twice as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(4, 16)
+        self.attention = Written(16, 2, scale=2.0)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.attention(self.embed(x)).mean(1))
+        return out
+
+
+class Written(nn.Module):
+    """Layers one by one, in the order of a language model: keys, queries, values."""
+
+    def __init__(self, width: int, heads: int, scale: float = 1.0, drop: float = 0.0) -> None:
+        super().__init__()
+        self.k, self.q, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.out, self.drop = nn.Linear(width, width), nn.Dropout(drop)
+        self.heads, self.scale = heads, scale * (width // heads) ** -0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in self.parts)
+        scores = self.drop(torch.softmax(self.scale * q @ k.transpose(-2, -1), -1))
+        out: Tensor = self.out((scores @ v).transpose(1, 2).flatten(2))
+        return out
+
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        return self.q, self.k, self.v
+
+
+class ByHead(nn.Module):
+    """Queries, keys and values of a head lie beside one another."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.all, self.out, self.heads = nn.Linear(width, 3 * width), nn.Linear(width, width), heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.all(x).unflatten(-1, (self.heads, 3, -1)).permute(3, 0, 2, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4, 16])
+@pytest.mark.parametrize("kind", [SelfAttention, Written, ByHead])
+@torch.no_grad()
+def test_written_out_attention_is_recognized_however_it_is_written(
+    kind: type[nn.Module], heads: int
+) -> None:
+    module = settled(lambda: kind(16, heads))
+    made = convert(module)
+    assert made is not None
+    assert made.heads == heads
+    x = torch.randn(3, 7, 16)
+    assert close(made(x), module(x))
+
+
+@torch.no_grad()
+def test_attention_is_recognized_though_its_weights_are_zero() -> None:
+    module = Written(16, 4)
+    for value in module.parameters():
+        value.zero_()
+    made = convert(module)
+    assert made is not None
+    assert made.heads == 4
+
+
+def test_what_computes_something_else_is_left_as_it_is() -> None:
+    assert convert(Written(16, 4, drop=0.1)) is None
+    assert convert(Written(16, 4, scale=2.0)) is None
+    assert convert(nn.Sequential(*(nn.Linear(8, 8) for _ in range(4)))) is None
+    assert convert(nn.Sequential(nn.Linear(8, 24), nn.Linear(8, 8))) is None
+    structure = structure_of(settled(Sharper), (5, 4))
+    assert structure.attention == ()
+    assert "head" in {layer for each in structure.frozen for layer in each.layers}
 
 
 def test_excluded_layers_are_listed_with_the_pattern() -> None:
@@ -174,17 +263,20 @@ def test_excluded_layers_are_listed_with_the_pattern() -> None:
     assert sum("layer1.0.*" in each.reason for each in structure.frozen) == 2
 
 
-@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize(("batch_first", "dropout"), [(True, 0.0), (False, 0.0), (True, 0.5)])
 @torch.no_grad()
-def test_converted_attention_computes_the_same(batch_first: bool) -> None:
+def test_converted_attention_computes_the_same(batch_first: bool, dropout: float) -> None:
     torch.manual_seed(0)
-    attention = nn.MultiheadAttention(16, 4, batch_first=batch_first).eval()
+    attention = nn.MultiheadAttention(16, 4, dropout, batch_first=batch_first).eval()
     attention.in_proj_bias.normal_()
     x = torch.randn(3, 5, 16)
     made = convert(attention)
+    assert made is not None
     assert made.heads == 4
     expected = attention(x, x, x, need_weights=False)[0]
     assert close(made(x, x, x, need_weights=False)[0], expected)
+    made.train()
+    assert close(made(x, x, x)[0], made(x, x, x)[0]) == (dropout == 0)
 
 
 def test_a_head_goes_whole() -> None:
