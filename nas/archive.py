@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from edgesmith.nas.space import Space
 from edgesmith.nas.values import Trial
 from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
-from edgesmith.pipeline.errors import ArchiveError
+from edgesmith.pipeline.errors import ArchiveError, CacheError
 from edgesmith.pipeline.jsonvalue import adapter, to_data
 from edgesmith.pipeline.spec import canonical_json
 
@@ -86,19 +86,33 @@ class Archive:
 
     Args:
         contents: what it held when it was opened.
+        others: trials of other searches that rest on the same; none that failed.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, str], contents: Contents) -> None:
+    def __init__(
+        self,
+        path: Path,
+        facts: Mapping[str, str],
+        contents: Contents,
+        others: Mapping[str, Trial] | None = None,
+    ) -> None:
         self.path = path
         self.known = dict(contents.known)
+        self.others = dict(others or {})
         self.corrupted = contents.corrupted
         self._facts = facts
         self._torn = contents.torn
 
     @classmethod
     @contextmanager
-    def opened(cls, path: Path, space: Space, facts: Mapping[str, str]) -> Iterator[Archive]:
+    def opened(
+        cls, path: Path, space: Space, facts: Mapping[str, str], beside: Iterable[Path] = ()
+    ) -> Iterator[Archive]:
         """The archive in a file, made if there is none; this process is its only writer.
+
+        Args:
+            beside: archives of other searches; what of them rests on something else, or cannot be
+                read, is left out.
 
         Raises:
             ArchiveError: as `read_archive`, or another process is writing to it.
@@ -119,7 +133,7 @@ class Archive:
             if not path.exists():
                 with cache_errors(path):
                     write_atomically(path, _header(checked))
-            yield cls(path, checked, _read(path, space, checked))
+            yield cls(path, checked, _read(path, space, checked), _others(beside, space, checked))
         finally:
             lock.release()
 
@@ -141,6 +155,18 @@ class Archive:
             os.fsync(stream.fileno())
         self._torn = False
         self.known[key] = trial
+
+
+def _others(paths: Iterable[Path], space: Space, facts: Mapping[str, str]) -> dict[str, Trial]:
+    """Trials of other archives by the key of their candidate; a failure may have been theirs
+    alone.
+    """
+    found: dict[str, Trial] = {}
+    for path in paths:
+        with suppress(ArchiveError, CacheError):
+            known = _read(path, space, facts).known
+            found |= {key: trial for key, trial in known.items() if not trial.failed}
+    return found
 
 
 def _with_space(facts: Mapping[str, str], space: Space) -> dict[str, str]:

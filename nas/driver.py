@@ -1,5 +1,7 @@
 """The search loop: what a sampler asks for is looked up in the archive, or else evaluated.
 
+What another search has evaluated under the same conditions is taken over into the archive.
+
 Trials are numbered, archived and sent to the sampler in the order of asking, whatever order their
 results arrive in. So a search that was killed is simply run again: the sampler asks the same, the
 archive answers as far as it goes, and the rest is evaluated. Nothing is evaluated twice but what
@@ -105,10 +107,14 @@ class _Source:
 
     def trials(self, batch: Sequence[Proposal], start: int) -> Iterator[Trial]:
         """A trial for each proposal, numbered from `start`; new ones are in the archive."""
-        space, known = self._task.space, self._archive.known
+        space, known, others = self._task.space, self._archive.known, self._archive.others
         keys = [space.key(each.candidate) for each in batch]
         pairs = zip(keys, batch, strict=True)
-        missing = {key: space.choices(each.candidate) for key, each in pairs if key not in known}
+        missing = {
+            key: space.choices(each.candidate)
+            for key, each in pairs
+            if key not in known and key not in others
+        }
         arriving = self._evaluated(list(missing.values()))
         order = list(missing)
         early: dict[str, Outcome] = {}
@@ -116,10 +122,11 @@ class _Source:
             if key in known:
                 yield replace(known[key], number=number, origin=proposal.origin)
                 continue
-            while key not in early:
+            while key not in early and key not in others:
                 place, outcome = next(arriving)
                 early[order[place]] = outcome
-            trial = self._trial(number, proposal, early.pop(key))
+            outcome = early.pop(key) if key in early else Outcome(others[key].metrics)
+            trial = self._trial(number, proposal, outcome)
             self._archive.append(key, trial)
             yield trial
 

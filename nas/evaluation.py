@@ -39,6 +39,7 @@ from edgesmith.targets.graph.onnx_reader import read_onnx
 
 Inputs = npt.NDArray[np.float32]
 
+_MEMORY = (Metric.FLASH, Metric.ARENA)
 _REMEMBERED = 16
 """Sub-networks that are kept: neighbours in a search often differ in formats alone."""
 
@@ -73,6 +74,7 @@ class Evaluator:
         options: what they are quantized with, formats aside.
         costs: the target's; None leaves it to what shapes and formats say.
         seed: as the `quantize` stage has it.
+        beside: other targets whose memory counts, and their costs.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Evaluator:
         costs: CostModel | None,
         *,
         seed: int,
+        beside: Sequence[tuple[Target, CostModel]] = (),
     ) -> None:
         self._joint = joint
         self.evidence = evidence
@@ -91,6 +94,7 @@ class Evaluator:
         self._target = target
         self._costs = costs
         self._seed = seed
+        self._beside = tuple(beside)
         self._cut = lru_cache(maxsize=_REMEMBERED)(self._cut_out)
 
     def __call__(self, choices: Mapping[str, Choice]) -> dict[str, float]:
@@ -128,11 +132,19 @@ class Evaluator:
             EdgesmithError: as when called.
         """
         genes = self._joint.genes
-        options = replace(self._options, weights=weight, activations=activation, overrides=())
         with one_thread():
-            made = quantize(self._joint.model, self.evidence.calibration, options, seed=self._seed)
+            made = self._in_one(weight, activation)
             known = genes.takes(weight, activation)
             return self._metrics(genes.uniform(weight, activation) if known else None, made)
+
+    def uniform_accuracy(self, weight: str, activation: str) -> float:
+        """Percent, of the same, whether or not the target takes it.
+
+        Raises:
+            EdgesmithError: it cannot be quantized so.
+        """
+        with one_thread():
+            return self._accuracy(self._in_one(weight, activation))
 
     def float_accuracy(self) -> float:
         """Percent, of the trained model as it is."""
@@ -140,32 +152,40 @@ class Evaluator:
 
     def kinds(self, choices: Mapping[str, Choice]) -> dict[str, Kind]:
         """Of the metrics that the target's cost model gives."""
-        if self._costs is None:
-            return {}
-        figures = self._costs.model(self.graph(choices)).figures
-        return {metric.value: figure.kind for metric, figure in figures.items()}
+        figures = self._figures(self.quantized(choices))
+        return {metric: figure.kind for metric, figure in figures.items()}
+
+    def _in_one(self, weight: str, activation: str) -> QuantizedModel:
+        """The trained model itself, in one format of weights and one of activations."""
+        options = replace(self._options, weights=weight, activations=activation, overrides=())
+        return quantize(self._joint.model, self.evidence.calibration, options, seed=self._seed)
+
+    def _accuracy(self, quantized: QuantizedModel) -> float:
+        found = quantized.predict(self.evidence.selection.inputs)
+        return 100.0 * float((predictions(found) == self.evidence.selection.labels).mean())
 
     def _metrics(
         self, choices: Mapping[str, Choice] | None, quantized: QuantizedModel
     ) -> dict[str, float]:
-        found = quantized.predict(self.evidence.selection.inputs)
-        right = predictions(found) == self.evidence.selection.labels
-        metrics = {ACCURACY: 100.0 * float(right.mean())}
+        metrics = {ACCURACY: self._accuracy(quantized)}
         if choices is not None:
             metrics |= self._joint.counts.of(choices)
-        if self._costs is not None:
-            figures = self._figures(self._lowered(quantized), self._costs)
-            metrics |= {metric.value: figure.value for metric, figure in figures.items()}
-        return metrics
+        figures = self._figures(quantized)
+        return metrics | {name: each.value for name, each in figures.items()}
 
-    def _figures(self, graph: Graph, costs: CostModel) -> Mapping[Metric, Figure]:
-        """What does not fit is costed all the same: by how much it is too large tells a search
-        where to go.
-        """
-        try:
-            return costs.model(graph).figures
-        except DoesNotFitError:
-            return costs.model(graph, fitting=False).figures
+    def _figures(self, quantized: QuantizedModel) -> dict[str, Figure]:
+        """Of the target, and the memory of those beside it."""
+        if self._costs is None and not self._beside:
+            return {}
+        found: dict[str, Figure] = {}
+        graph = _read(quantized)
+        if self._costs is not None:
+            known = _costed(graph, self._target, self._costs)
+            found = {metric.value: figure for metric, figure in known.items()}
+        for target, costs in self._beside:
+            known = _costed(graph, target, costs)
+            found |= {_on(metric, target): known[metric] for metric in _MEMORY}
+        return found
 
     @property
     def samples(self) -> int:
@@ -178,9 +198,15 @@ class Evaluator:
         return self._costs is not None and self._costs.counted
 
     @property
-    def arena_limit(self) -> int | None:
-        """Bytes of RAM that the target has for activations; None without a limit."""
-        return None if self._costs is None else self._costs.arena_limit
+    def memory(self) -> dict[str, int]:
+        """Bytes of flash and of RAM that there are for a model, by metric."""
+        limits: dict[str, int | None] = {}
+        if self._costs is not None:
+            held = _held(self._target, self._costs)
+            limits = {metric.value: most for metric, most in held.items()}
+        for target, costs in self._beside:
+            limits |= {_on(metric, target): most for metric, most in _held(target, costs).items()}
+        return {metric: most for metric, most in limits.items() if most is not None}
 
     def prepare(self, batch: Sequence[Mapping[str, Choice]]) -> None:
         """Have the target's cost model measure what these candidates need, all at once."""
@@ -195,12 +221,13 @@ class Evaluator:
                 with suppress(EdgesmithError):
                     options = self._with_formats(each, quick)
                     made = quantize(self._of(each).module, few, options, seed=self._seed)
-                    graphs.append(self._lowered(made))
-            self._costs.fill(graphs)
+                    graphs.append(_read(made))
+            for target, costs in ((self._target, self._costs), *self._beside):
+                costs.fill([*_legalized(graphs, target)])
 
     def graph(self, choices: Mapping[str, Choice]) -> Graph:
         """The candidate as it is deployed."""
-        return self._lowered(self.quantized(choices))
+        return legalize(_read(self.quantized(choices)), self._target.describe())
 
     def module(self, choices: Mapping[str, Choice]) -> nn.Module:
         """The sub-network, its batch norms measured anew; eval mode."""
@@ -228,13 +255,44 @@ class Evaluator:
     def _with_formats(self, choices: Mapping[str, Choice], options: PTQOptions) -> PTQOptions:
         return replace(options, overrides=self._joint.genes.overrides(choices))
 
-    def _lowered(self, quantized: QuantizedModel) -> Graph:
-        exported = to_onnx(quantized).SerializeToString()
-        return legalize(read_onnx(exported, "candidate"), self._target.describe())
-
     @cached_property
     def _statistics(self) -> torch.Tensor:
         return torch.from_numpy(self.evidence.statistics)
+
+
+def _read(quantized: QuantizedModel) -> Graph:
+    """As it is exported; not legalized yet."""
+    return read_onnx(to_onnx(quantized).SerializeToString(), "candidate")
+
+
+def _legalized(graphs: Sequence[Graph], target: Target) -> Iterator[Graph]:
+    """Those that the target takes."""
+    for each in graphs:
+        with suppress(EdgesmithError):
+            yield legalize(each, target.describe())
+
+
+def _costed(graph: Graph, target: Target, costs: CostModel) -> Mapping[Metric, Figure]:
+    """What does not fit is costed all the same: by how much it is too large tells a search where
+    to go.
+    """
+    lowered = legalize(graph, target.describe())
+    try:
+        return costs.model(lowered).figures
+    except DoesNotFitError:
+        return costs.model(lowered, fitting=False).figures
+
+
+def _held(target: Target, costs: CostModel) -> dict[Metric, int | None]:
+    """Bytes that a target has; None without a limit."""
+    known = target.describe()
+    limits = {Metric.FLASH: known.flash_bytes, Metric.ARENA: costs.arena_limit}
+    return {metric: most for metric, most in limits.items() if metric in known.cost_metrics}
+
+
+def _on(metric: Metric, target: Target) -> str:
+    """The name of a metric of a target beside the one whose costs count."""
+    return f"{metric.value} on {target.name}"
 
 
 @contextmanager

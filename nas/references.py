@@ -18,15 +18,19 @@ _USUAL = (("int8", "int8"), ("int4", "int8"), ("fp8-e4m3", "fp8-e4m3"))
 def references(
     evaluator: Evaluator, formats: Offered, targets: Sequence[TargetDescription]
 ) -> dict[str, dict[str, float]]:
-    """What it reaches, by name: `float`, and every uniform format that all targets take, of those
-    that are usual and those that the search could choose.
+    """What it reaches, by name: `float`, and every uniform format of those that are usual and those
+    that the search could choose; its accuracy alone where a target does not take it.
     """
     found = {FLOAT: {ACCURACY: evaluator.float_accuracy()}}
     for weight, activation in dict.fromkeys((*_USUAL, *_offered(formats))):
-        # Where a target does not take it, or it does not fit, there is nothing to compare with.
-        with suppress(EdgesmithError):
+        name = _name(weight, activation)
+        try:
             offered((weight,), (activation,), targets)
-            found[_name(weight, activation)] = evaluator.uniform(weight, activation)
+            found[name] = evaluator.uniform(weight, activation)
+        except EdgesmithError:
+            # What cannot be quantized at all is nothing to compare with.
+            with suppress(EdgesmithError):
+                found[name] = {ACCURACY: evaluator.uniform_accuracy(weight, activation)}
     return found
 
 

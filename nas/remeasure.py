@@ -1,37 +1,58 @@
-"""Members of a front as they ship: built for the target and measured there as a whole."""
+"""Members of a front as they ship: built for the target, proven, and measured there as a whole."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgesmith.nas.evaluation import Evaluator
 from edgesmith.nas.space import Choice
-from edgesmith.pipeline.execution import execute_plan
+from edgesmith.pipeline.lowering import build_for, deploy_exported, prove
 from edgesmith.pipeline.values import BuildProducts, Kind, Measurement
+from edgesmith.quantize.export import to_onnx
 from edgesmith.targets.base import LatencyOptions, Target
 from edgesmith.targets.c.vectors import random_codes
 from edgesmith.targets.cost import Metric
 from edgesmith.targets.graph.ir import Graph
+from edgesmith.targets.graph.onnx_reader import read_onnx
 
 _INPUTS = 4
 _LATENCY = LatencyOptions(warmups=20, runs=200, burst=10)
 
 
-def remeasured(
-    evaluator: Evaluator, choices: Mapping[str, Choice], target: Target
-) -> dict[str, Measurement]:
-    """Metrics of a candidate's own artifact, by the names that cost models use.
+@dataclass(frozen=True)
+class Member:
+    """A candidate that was built.
+
+    Args:
+        measured: by the names that cost models use.
+        compared: tensors of the artifact that are, bit for bit, those that were scored.
+    """
+
+    measured: dict[str, Measurement]
+    compared: int
+
+
+def deployed(
+    evaluator: Evaluator, choices: Mapping[str, Choice], target: Target, folder: Path
+) -> Member:
+    """A candidate's own artifact.
+
+    Args:
+        folder: where it is built; it stays there.
 
     Raises:
-        EdgesmithError: it cannot be built, does not fit, or cannot be run.
+        EdgesmithError: it cannot be built, does not fit, is not what was scored, or cannot be run.
     """
-    graph = evaluator.graph(choices)
-    with tempfile.TemporaryDirectory(prefix="edgesmith-front-") as folder:
-        products = execute_plan(target.build(graph), Path(folder))
-        target.check_fit(products)
-        return _on_core(target, products, graph) or _here(target, products)
+    quantized = evaluator.quantized(choices)
+    exported, searched = to_onnx(quantized).SerializeToString(), quantized.searched()
+    if target.deploys_exported:
+        products, parity = deploy_exported(exported, searched, target, folder)
+        return Member(_here(target, products), parity.compared)
+    products, graph = build_for(read_onnx(exported, "candidate"), target, folder)
+    parity, _ = prove(searched, target, products, graph.positions)
+    return Member(_on_core(target, products, graph) or _here(target, products), parity.compared)
 
 
 def _on_core(target: Target, products: BuildProducts, graph: Graph) -> dict[str, Measurement]:

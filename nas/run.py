@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import JsonValue, ValidationError
 from torch import nn
 
 from edgesmith.nas import ladder
-from edgesmith.nas.archive import Archive
 from edgesmith.nas.choice import KNEE, check_rule
 from edgesmith.nas.driver import search
 from edgesmith.nas.evaluation import Evaluator
@@ -35,7 +34,7 @@ from edgesmith.nas.seeds import corners, programs
 from edgesmith.nas.space import Candidate
 from edgesmith.nas.together import CHECKPOINT, train
 from edgesmith.nas.values import ACCURACY, Constraint, Found, Objective, Rung, SearchResult, Task
-from edgesmith.nas.workplace import Workplace
+from edgesmith.nas.workplace import CONFIRMED, SEARCHED, TRAINED, Workplace
 from edgesmith.pipeline.errors import InfeasibleSearchError, SearchError
 from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.stage import Progress, stage_seed
@@ -44,8 +43,6 @@ from edgesmith.prune.values import PrunePlan
 from edgesmith.quantize.options import Override
 
 T = TypeVar("T")
-
-ARCHIVE, CONFIRMED, TRAINED = "trials.jsonl", "confirmed.jsonl", "trained.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +53,21 @@ class Chosen:
         module: eval mode; smaller layers, weights of the super-network.
         plan: what makes its shapes out of the trained model.
         overrides: its formats, for `quantize`.
+        archives: by what is in them.
     """
 
     module: nn.Module
     plan: PrunePlan
     overrides: tuple[Override, ...]
     result: SearchResult
+    archives: Mapping[str, Path]
 
 
-def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
+def search_jointly(workplace: Workplace, folder: Path, progress: Progress) -> Chosen:
     """Search, and choose.
+
+    Args:
+        folder: for artifacts of the front's members.
 
     Raises:
         NothingElasticError: nothing in the model can vary.
@@ -75,7 +77,7 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
         NothingEvaluatedError, EvaluationError: see `driver.search`.
         CacheError: the workplace's folder cannot be read or written.
     """
-    options, target = workplace.options, workplace.target
+    options = workplace.options
     objectives = _objectives(workplace)
     # What is misspelled is said before anything is trained.
     rule = _rule(options, objectives)
@@ -86,8 +88,7 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
     tuned = _train(workplace, joint, progress)
     evaluator = workplace.evaluator(joint)
     task = _task(workplace, joint, evaluator, objectives)
-    facts = {"weights": workplace.weights_digest(joint), "target": target.name}
-    with Archive.opened(workplace.folder / ARCHIVE, joint.genes.space, facts) as archive:
+    with workplace.archive(joint, evaluator) as archive:
         found = search(
             task,
             sampler,
@@ -101,13 +102,15 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
         )
     everything = workplace.on_all_samples()
     confirming = everything.evaluator(joint)
-    climb = _Climb(everything, confirming, joint, task, rule, executor, progress, facts)
+    climb = _Climb(everything, confirming, joint, task, rule, executor, progress)
     found, rungs = climb.up(found, evaluator.samples)
     if found.chosen is None:
         raise _infeasible(found)
-    said = (*said_of(tuned), *said_of_formats(joint.genes.refused))
+    genes = joint.genes
+    less = said_of_formats(options.formats, genes.offered, genes.refused)
+    said = (*said_of(tuned), *less)
     found = replace(found, notes=(*said, *found.notes))
-    result = outcome(workplace, joint, climb.task, found, rungs, confirming, progress)
+    result = outcome(workplace, joint, climb.task, found, rungs, confirming, folder, progress)
     assert result.chosen is not None
     choices = found.trials[result.chosen].choices
     return Chosen(
@@ -115,6 +118,8 @@ def search_jointly(workplace: Workplace, progress: Progress) -> Chosen:
         joint.plan(joint.genes.architecture(choices)),
         joint.genes.overrides(choices),
         result,
+        workplace.archives(joint, {SEARCHED: evaluator})
+        | everything.archives(joint, {CONFIRMED: confirming, TRAINED: confirming}),
     )
 
 
@@ -125,7 +130,6 @@ class _Climb:
     Args:
         workplace, evaluator: where candidates are scored on all samples.
         task: of the search; afterwards with the limits of the last rung.
-        facts: of the archives.
     """
 
     workplace: Workplace
@@ -135,7 +139,6 @@ class _Climb:
     rule: str
     executor: Executor
     progress: Progress
-    facts: Mapping[str, str]
 
     def up(self, found: Found, samples: int) -> tuple[Found, tuple[Rung, ...]]:
         """The outcome after the last rung, and all of them.
@@ -149,7 +152,7 @@ class _Climb:
             self.task = replace(self.task, constraints=limits)
         # Without a front there is nothing to confirm, though training may still bring one.
         if samples < evaluator.samples and found.front:
-            with self._archive(CONFIRMED) as archive:
+            with self.workplace.archive(self.joint, evaluator, CONFIRMED) as archive:
                 found, rung = ladder.confirmed(
                     found,
                     self.task,
@@ -176,7 +179,7 @@ class _Climb:
         if not chosen:
             return found, tuple(rungs)
         evaluator, learning = self.evaluator, self.workplace.learning()
-        with self._archive(TRAINED) as archive:
+        with self.workplace.archive(self.joint, evaluator, TRAINED) as archive:
             found, rung = ladder.trained(
                 found,
                 self.task,
@@ -188,10 +191,6 @@ class _Climb:
                 _provenance(self.workplace, evaluator) | {"trained": "quantization-aware"},
             )
         return found, (*rungs, rung)
-
-    def _archive(self, name: str) -> AbstractContextManager[Archive]:
-        space = self.joint.genes.space
-        return Archive.opened(self.workplace.folder / name, space, self.facts)
 
 
 def _factory(
@@ -277,12 +276,10 @@ def _rule(options: SearchOptions, objectives: Sequence[Objective]) -> str:
 
 
 def _constraints(workplace: Workplace, joint: Joint, evaluator: Evaluator) -> Iterator[Constraint]:
-    options, description = workplace.options, workplace.target.describe()
+    options = workplace.options
     limits: dict[str, float] = {str(name): limit for name, limit in options.limits.items()}
-    held = {"flash": description.flash_bytes, "arena": evaluator.arena_limit}
-    for metric, most in held.items():
-        if most is not None and metric in description.cost_metrics:
-            limits[metric] = min(limits.get(metric, math.inf), most)
+    for metric, most in evaluator.memory.items():
+        limits[metric] = min(limits.get(metric, math.inf), most)
     yield from (Constraint(metric, "most", limit) for metric, limit in limits.items())
     if options.tolerance_points is not None:
         trained = accuracy(joint.model, evaluator.evidence.selection)

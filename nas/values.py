@@ -187,6 +187,8 @@ class SearchResult(Found):
     Args:
         units, kinds: of every metric.
         remeasured: number of a trial of the front -> metrics of its own artifact.
+        proven: of the same -> tensors of the artifact that are, bit for bit, those that were
+            scored; all of them are.
         moot: which genes change nothing, and when.
         references: the trained model itself, `float` and `uniform int8`, ... -> metrics, on as many
             samples as the choice.
@@ -204,9 +206,24 @@ class SearchResult(Found):
     log10_size: float
     remeasured: dict[int, dict[str, Measurement]]
     frozen: dict[str, str]
+    proven: dict[int, int] = field(default_factory=dict)
     moot: tuple[Moot, ...] = ()
     references: dict[str, dict[str, float]] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
+
+    @property
+    def judged(self) -> Rung | None:
+        """The last rung that the choice was judged on."""
+        return next((each for each in reversed(self.rungs) if self.chosen in each.accuracy), None)
+
+    @property
+    def chosen_metrics(self) -> Metrics:
+        """Of the choice, with the accuracy that it was chosen for: after training, where finalists
+        were trained.
+        """
+        assert self.chosen is not None
+        metrics, rung = self.trials[self.chosen].metrics, self.judged
+        return metrics if rung is None else {**metrics, ACCURACY: rung.accuracy[self.chosen]}
 
     def summary(self) -> list[str]:
         """What a log and a report say."""
@@ -217,7 +234,8 @@ class SearchResult(Found):
             f"searched {len(self.trials)} of 10^{self.log10_size:.0f} candidates with"
             f" {self.sampler} for {self.target}{f', {failed} of them failed' if failed else ''};"
             f" {len(self.front)} are on the front",
-            f"chosen: candidate {chosen.number} ({chosen.origin}), {self._said(chosen.metrics)}",
+            f"chosen: candidate {chosen.number} ({chosen.origin}), "
+            + self._said(self.chosen_metrics),
         ]
         told += [
             f"the trained model, {name}: {self._said(metrics)}"

@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
+from edgesmith.nas.archive import Archive
 from edgesmith.nas.evaluation import Evaluator, Evidence
 from edgesmith.nas.genes import offered
 from edgesmith.nas.joint import Joint, joint_of
@@ -49,8 +50,10 @@ if TYPE_CHECKING:
     from edgesmith.nas.training import SuperTrained
 
 _SCORES, _WEIGHTS, _FAVOURITES = "scores.npz", "network.safetensors", "favourites.json"
-_TUNED = "training.json"
+_TUNED, _EVALUATIONS = "training.json", "evaluations"
 _SAMPLES = 256  # that importances look at
+SEARCHED, CONFIRMED, TRAINED = "trials", "confirmed", "trained"
+"""Archives of a search: of the search itself, of the front on all samples, of finalists."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,9 @@ class Workplace:
     Args:
         options: of the search; `quantization` is what candidates are quantized with.
         load, data: output folders of those stages.
-        folder: of this search alone.
+        name: of this search: another one, which asks for other candidates, has another.
         network: folder of importances and super-networks, which other searches share.
+        scoring: what scores rest on beside the super-network, in a digest.
         expected: facts that have to hold where candidates are scored; anything if not given.
     """
 
@@ -83,8 +87,9 @@ class Workplace:
     quantization: PTQOptions
     load: Path
     data: Path
-    folder: Path
+    name: str
     network: Path
+    scoring: str
     expected: Facts | None = None
 
     def __call__(self) -> Evaluator:
@@ -170,7 +175,15 @@ class Workplace:
             drawn(selection, scored, self.spec.seed) if scored < len(selection) else selection,
         )
         seed = stage_seed(self.spec.seed, "quantize")
-        return Evaluator(joint, evidence, self.quantization, self.target, self._costs(), seed=seed)
+        return Evaluator(
+            joint,
+            evidence,
+            self.quantization,
+            self.target,
+            self._costs(self.target),
+            seed=seed,
+            beside=[*self._beside()],
+        )
 
     def learning(self) -> Learning:
         """What the stage `quantize` trains the choice with."""
@@ -200,6 +213,51 @@ class Workplace:
             yield
         finally:
             lock.release()
+
+    @contextmanager
+    def archive(
+        self, joint: Joint, evaluator: Evaluator, kind: str = SEARCHED
+    ) -> Iterator[Archive]:
+        """Evaluations of this search, which begins with what others found that rest on the same.
+
+        Args:
+            kind: what candidates go through; they are trained only where it says so.
+
+        Raises:
+            ArchiveError, CacheError: see `Archive.opened`.
+        """
+        path, facts = self._archived(joint, evaluator, kind)
+        others = sorted(each for each in path.parent.glob("*.jsonl") if each != path)
+        with Archive.opened(path, joint.genes.space, facts, others) as opened:
+            yield opened
+
+    def archives(self, joint: Joint, evaluators: Mapping[str, Evaluator]) -> dict[str, Path]:
+        """Of this search, those that there are.
+
+        Args:
+            evaluators: by kind.
+        """
+        paths = {
+            kind: self._archived(joint, evaluator, kind)[0]
+            for kind, evaluator in evaluators.items()
+        }
+        return {kind: path for kind, path in paths.items() if path.exists()}
+
+    def _archived(
+        self, joint: Joint, evaluator: Evaluator, kind: str
+    ) -> tuple[Path, dict[str, str]]:
+        """Where, and what evaluations rest on."""
+        known = self.facts(joint, evaluator)
+        facts = {
+            "weights": known.weights,
+            "target": self.target.name,
+            "machine": known.machine,
+            "samples": str(evaluator.samples),
+            "scoring": self.scoring,
+            "trained": to_json(self.quantization.qat) if kind == TRAINED else "",
+        }
+        place = hashlib.sha256(canonical_json(facts).encode()).hexdigest()[:16]
+        return self.trained_folder(joint) / _EVALUATIONS / place / f"{self.name}.jsonl", facts
 
     def restore(self, joint: Joint) -> bool:
         """Load the weights that were saved; whether there are any.
@@ -259,10 +317,17 @@ class Workplace:
                 write_atomically(folder / _FAVOURITES, to_json(trained.favourites).encode())
             write_atomically(folder / _WEIGHTS, safetensors.torch.save(state))
 
-    def _costs(self) -> CostModel | None:
-        if not self.target.describe().cost_metrics:
+    def _costs(self, target: Target) -> CostModel | None:
+        if not target.describe().cost_metrics:
             return None
-        return cost_model(self.target, self.spec.folder / STATE / "costs")
+        return cost_model(target, self.spec.folder / STATE / "costs")
+
+    def _beside(self) -> Iterator[tuple[Target, CostModel]]:
+        """Other targets with a memory that a candidate may be too large for, and their costs."""
+        for each in self.targets[1:]:
+            costs = self._costs(each)
+            if costs is not None and each.describe().flash_bytes is not None:
+                yield each, costs
 
     def _scores(self, model: nn.Module, shape: tuple[int, ...]) -> dict[str, Scores]:
         """Importance of every unit, measured once."""

@@ -60,28 +60,26 @@ def build_for(graph: Graph, target: Target, folder: Path) -> tuple[BuildProducts
 
 
 def deploy_exported(
-    exported: Path, quantized: Path | None, target: Target, folder: Path
+    exported: bytes, searched: Searched | None, target: Target, folder: Path
 ) -> tuple[BuildProducts, Parity]:
     """Build the artifact of a target that deploys the exported file itself, and compare it.
 
     Args:
-        quantized: folder of the searched codes.
+        searched: None where the model came as a file.
 
     Raises:
-        TargetUnsupportedError: the model came as a file, so that nothing was searched.
+        TargetUnsupportedError: nothing was searched.
         ParityError: a tensor differs.
     """
-    if quantized is None:
+    if searched is None:
         raise TargetUnsupportedError(
             f"{target.name!r} deploys models that are quantized here, not model files",
             fix="give the float model in the spec: `kind: torch`",
         )
-    products = execute_plan(target.build_exported(exported.read_bytes()), folder)
+    products = execute_plan(target.build_exported(exported), folder)
     shipped = target.shipped(products)
-    searched = Searched(
-        tuple(as_stored(tensor, shipped) for tensor in Searched.load(quantized).tensors)
-    )
-    parity = compare(searched, shipped)
+    stored = Searched(tuple(as_stored(tensor, shipped) for tensor in searched.tensors))
+    parity = compare(stored, shipped)
     require_parity(parity, products.main)
     return products, parity
 

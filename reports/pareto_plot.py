@@ -180,19 +180,28 @@ def _add_references(plane: _Plane) -> None:
         marker={"color": BASELINE, "size": 10, "symbol": "square-open", "line": {"width": 2}},
         cliponaxis=False,
     )
-    accuracy = found.references.get(FLOAT, {}).get(ACCURACY)
-    if accuracy is not None:
-        plane.figure.add_hline(accuracy, line={"color": BASELINE, "width": 1.2})
-        plane.figure.add_annotation(
-            text="trained model, float",
-            font={"size": 11, "color": BASELINE},
-            showarrow=False,
-            x=1,
-            xref="x domain",
-            xanchor="right",
-            y=accuracy,
-            yanchor="bottom",
-        )
+    for name, metrics in found.references.items():
+        # A format that the target lacks may lie far below everything, and would squeeze the rest.
+        seen = name == FLOAT or metrics[ACCURACY] >= min(plane.accuracies)
+        if name not in placed and seen:
+            _add_level(plane, name, metrics[ACCURACY])
+
+
+def _add_level(plane: _Plane, name: str, accuracy: float) -> None:
+    """A line at the accuracy of the trained model in a form that has no cost here."""
+    floats = name == FLOAT
+    style = {"color": BASELINE, "width": 1.2, "dash": "solid" if floats else "dot"}
+    plane.figure.add_hline(accuracy, line=style)
+    plane.figure.add_annotation(
+        text=f"trained model, {literal(name)}{'' if floats else ' (not on this target)'}",
+        font={"size": 11, "color": BASELINE},
+        showarrow=False,
+        x=1 if floats else 0,
+        xref="x domain",
+        xanchor="right" if floats else "left",
+        y=accuracy,
+        yanchor="bottom",
+    )
 
 
 def _add_remeasured(plane: _Plane) -> None:

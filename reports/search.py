@@ -101,7 +101,8 @@ class SearchView:
         volume: the hypervolume at last, and of what.
         columns: title and kind of every metric in `rows`.
         predictors: names over the columns of `quality`.
-        farthest: the largest difference of a re-measured figure, in words.
+        proven, farthest: that members are what was scored, and the largest difference of a
+            re-measured figure, in words.
         rungs: of the ladder of evidence, the search itself first.
         frozen: layers, and why they were left alone.
     """
@@ -115,6 +116,7 @@ class SearchView:
     predictors: tuple[str, ...]
     quality: tuple[PredictorLine, ...]
     remeasured: tuple[MemberFigure, ...]
+    proven: str
     farthest: str
     rungs: tuple[RungLine, ...]
     choices: ChoicesView
@@ -130,14 +132,15 @@ def search_view(found: SearchResult) -> SearchView:
     predictors = predictors_of(found)
     return SearchView(
         lead=_lead(found, chosen),
-        gain=_gain(found, chosen),
-        cards=tuple(_cards(found, chosen)),
+        gain=_gain(found),
+        cards=tuple(_cards(found)),
         columns=tuple((titled(found, name), found.kinds[name]) for name in shown),
         rows=tuple(_line(found, trial, shown) for trial in found.trials),
         volume=_volume(found),
         predictors=tuple(visible(name) for name in predictors),
         quality=tuple(_quality(each, predictors) for each in _latest(found)),
         remeasured=tuple(_remeasured(found)),
+        proven=_proven(found),
         farthest=_farthest(found),
         rungs=tuple(_rung(each, found.chosen) for each in found.rungs),
         choices=choices_view(found),
@@ -186,8 +189,8 @@ def _trained(found: SearchResult) -> Mapping[str, float]:
     return found.references.get(BASELINE, {})
 
 
-def _gain(found: SearchResult, chosen: Trial) -> Gain | None:
-    cost, before, after = cost_of(found), _trained(found), chosen.metrics
+def _gain(found: SearchResult) -> Gain | None:
+    cost, before, after = cost_of(found), _trained(found), found.chosen_metrics
     if cost is None or not before.get(cost) or not after.get(cost):
         return None
     ratio, word = _times(found, cost, before[cost], after[cost])
@@ -213,16 +216,16 @@ def _times(found: SearchResult, metric: str, before: float, after: float) -> tup
     return (before / after, less) if before >= after else (after / before, more)
 
 
-def _cards(found: SearchResult, chosen: Trial) -> Iterator[Named]:
+def _cards(found: SearchResult) -> Iterator[Named]:
     """The choice, metric by metric, against the trained model."""
-    before = _trained(found)
+    before, chosen = _trained(found), found.chosen_metrics
     for name in metrics_of(found):
-        if name in chosen.metrics:
-            value = chosen.metrics[name]
+        if name in chosen:
+            value = chosen[name]
             compared = _against(found, name, before[name], value) if name in before else ""
             number = _figure(found, name, value)
-            if name == ACCURACY and "samples" in chosen.provenance:
-                number = replace(number, samples=f"n = {visible(chosen.provenance['samples'])}")
+            if name == ACCURACY and found.judged is not None:
+                number = replace(number, samples=f"n = {count(found.judged.samples)}")
             yield Named(title_of(name), number, compared, lead=name == ACCURACY)
 
 
@@ -315,6 +318,17 @@ def _percent(before: float, after: float) -> Cell:
         return Cell(NOTHING)
     change = 100 * (after - before) / before
     return Cell(f"{'+' if change > 0 else '−'}{significant(abs(change))}", repr(change))
+
+
+def _proven(found: SearchResult) -> str:
+    if not found.proven:
+        return ""
+    tensors, members = sum(found.proven.values()), len(found.proven)
+    of = "one artifact" if members == 1 else f"{count(members)} artifacts"
+    return (
+        f"{count(tensors)} tensors of {of} were compared with those that the search scored:"
+        " none differs."
+    )
 
 
 def _farthest(found: SearchResult) -> str:

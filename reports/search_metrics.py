@@ -24,13 +24,14 @@ def metrics_of(found: SearchResult) -> list[str]:
 
 
 def title_of(metric: str) -> str:
-    """`weight-bytes` as `Weight bytes`."""
-    return _TITLES.get(metric) or words(metric)
+    """`weight-bytes` as `Weight bytes`, `flash on cortex-m7` as `Flash on cortex-m7`."""
+    own, on, target = metric.partition(" on ")
+    return (_TITLES.get(own) or words(own)) + on + visible(target)
 
 
 def name_of(metric: str) -> str:
     """The title within a sentence."""
-    return _TITLES.get(metric) or words(metric).lower()
+    return title_of(metric) if metric in _TITLES else title_of(metric).lower()
 
 
 def titled(found: SearchResult, metric: str) -> str:

@@ -55,19 +55,20 @@ class Build(Stage):
         source = next(
             context.inputs["export" if "export" in context.inputs else "load"].glob("model.*")
         )
+        quantized = context.inputs.get("quantize")
+        searched = None if quantized is None else Searched.load(quantized)
         if target.deploys_exported:
             products, parity = deploy_exported(
-                source, context.inputs.get("quantize"), target, context.folder
+                source.read_bytes(), searched, target, context.folder
             )
             self._finish(context, target, products, parity, {})
             return
         graph = read_model(source)
         products, legal = build_for(graph, target, context.folder)
-        if "quantize" in context.inputs:
-            searched, positions = Searched.load(context.inputs["quantize"]), legal.positions
+        if searched is None:
+            parity, shipped = prove(scored_in_file(graph, legal), target, products)
         else:
-            searched, positions = scored_in_file(graph, legal), None
-        parity, shipped = prove(searched, target, products, positions)
+            parity, shipped = prove(searched, target, products, legal.positions)
         order = {name: legal.layout[name] for name in shipped.tensors if name in legal.layout}
         self._finish(context, target, products, parity, order)
 

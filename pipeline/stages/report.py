@@ -1,6 +1,7 @@
 """`report`: validation against budgets, and everything to look at, in one folder per target.
 
-Output: `report.html`, `result.json`, `junit.xml`, the artifact and `parity.json`.
+Output: `report.html`, `result.json`, `junit.xml`, the artifact and `parity.json`; of a search also
+`front/` with the artifacts of its front, for the target that was searched for.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Report(Stage):
         from edgesmith.pipeline.deployment import gather
         from edgesmith.pipeline.jsonvalue import to_json
         from edgesmith.pipeline.stages.build import ORDER, PRODUCTS
+        from edgesmith.pipeline.stages.search import FRONT
         from edgesmith.reports.junit import junit_xml
         from edgesmith.reports.render import render_html
 
@@ -52,6 +54,9 @@ class Report(Stage):
         if "export" in context.inputs:
             shutil.copyfile(context.inputs["export"] / "model.onnx", context.folder / "qdq.onnx")
         result = gather(context)
+        if result.search is not None and result.search.target == context.target:
+            front = context.inputs["search"] / FRONT
+            shutil.copytree(front, context.folder / FRONT, dirs_exist_ok=True)
         (context.folder / "result.json").write_text(to_json(result), encoding="utf-8")
         (context.folder / "junit.xml").write_text(junit_xml(result), encoding="utf-8")
         (context.folder / "report.html").write_text(render_html(result), encoding="utf-8")

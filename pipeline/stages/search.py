@@ -2,7 +2,8 @@
 
 Runs only where a spec names it; pruning and quantizing then take its model, and quantizing its
 formats. Its parameters are `SearchOptions`. Output: `plan.json` and `weights.safetensors` (the
-chosen sub-network), `rules.json` (its formats), `search.json` (`SearchResult`) and `trials.jsonl`.
+chosen sub-network), `rules.json` (its formats), `search.json` (`SearchResult`), archives of what
+was evaluated (`trials.jsonl`, ...), and `front/candidate-N/`: members of the front as deployed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from edgesmith.pipeline.spec import Spec
     from edgesmith.targets.base import TargetDescription
 
+FRONT = "front"
+"""Artifacts of members of the front, for the target that was searched for."""
 _OF_SHAPES = ("weight-bytes", "macs", "bit-operations")
 _FREE = ("evaluations", "executor", "executor_options", "choose", "measure_front")
 """Parameters that change no evaluation: a killed search goes on with others."""
@@ -79,6 +82,22 @@ class Search(SearchOptions, Stage):
             "versions": installed("edgesmith", "torch", "torch-pruning", "numpy"),
         }
 
+    def _scored_with(self, spec: Spec, target: str | None) -> str:
+        """A digest of what scores of candidates rest on beside the super-network."""
+        import hashlib
+
+        from edgesmith.pipeline.own_source import own_source_digest
+        from edgesmith.pipeline.spec import canonical_json
+
+        quantization = {k: v for k, v in spec.parameters("quantize").items() if k != "qat"}
+        parts = {
+            **self.key_parts(spec, target),
+            "quantization": canonical_json(quantization),
+            "source": own_source_digest(),
+            "statistics": str(self.statistics),
+        }
+        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+
     def run(self, context: StageContext) -> None:
         import shutil
 
@@ -95,20 +114,19 @@ class Search(SearchOptions, Stage):
                 "a model file has no sub-networks: its weights are integers already",
                 fix="give the torch model, or remove the stage `search`",
             )
-        unfinished = unfinished_folder(self, context, _FREE)
         workplace = Workplace(
             spec,
             self,
             formats_left_open(spec, self.name),
             context.inputs["load"],
             context.inputs["data"],
-            unfinished,
+            unfinished_folder(self, context, _FREE).name,
             kept_folder(self, context, "super-networks", self._trained_with(spec)),
+            self._scored_with(spec, context.target),
         )
-        chosen = search_jointly(workplace, context.progress)
+        chosen = search_jointly(workplace, context.folder / FRONT, context.progress)
         save_chosen(chosen, context.folder)
-        for archive in unfinished.glob("*.jsonl"):
-            shutil.copyfile(archive, context.folder / archive.name)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for kind, archive in chosen.archives.items():
+            shutil.copyfile(archive, context.folder / f"{kind}.jsonl")
         for line in chosen.result.summary():
             context.log.info("%s", line)

@@ -33,6 +33,7 @@ from edgesmith.quantize.fakequant import round_to_float
 from edgesmith.quantize.formats import encode, round_to
 from edgesmith.quantize.options import Override, PTQOptions
 from edgesmith.quantize.ptq import QuantizedModel, load, quantize
+from edgesmith.quantize.searched import Searched
 from edgesmith.targets.graph.agreement import require_same_outputs
 from edgesmith.targets.graph.exported import read_exported
 from edgesmith.targets.graph.ir import DType
@@ -171,8 +172,8 @@ def test_parity_compares_every_tensor_and_finds_a_changed_one(name: str, tmp_pat
     made.save(tmp_path)
     path = tmp_path / "model.onnx"
     export_qdq(made, path)
-    target = get_target(TARGET)
-    _, parity = deploy_exported(path, tmp_path, target, tmp_path / "out")
+    target, searched = get_target(TARGET), Searched.load(tmp_path)
+    _, parity = deploy_exported(path.read_bytes(), searched, target, tmp_path / "out")
     assert parity.different == 0
     assert parity.compared >= len(made.searched().tensors)
     assert (tmp_path / "out" / "model.onnx").read_bytes() == path.read_bytes()
@@ -183,9 +184,9 @@ def test_parity_compares_every_tensor_and_finds_a_changed_one(name: str, tmp_pat
     for item in (weights[-1], bias, scale):
         before = item.raw_data
         item.raw_data = bytes([before[0] ^ 1]) + before[1:]
-        path.write_bytes(model.SerializeToString())
+        changed = model.SerializeToString()
         with pytest.raises(ParityError, match=item.name.partition("/")[0]):
-            deploy_exported(path, tmp_path, target, tmp_path / "out")
+            deploy_exported(changed, searched, target, tmp_path / "out")
         item.raw_data = before
 
 
@@ -250,5 +251,5 @@ def test_integers_and_model_files_are_refused(tmp_path: Path) -> None:
     assert problem.suggestion == "it takes fp8-e4m3, fp8-e5m2, float32"
     assert problem.line == text.splitlines().index(f"targets: [{TARGET}]") + 1
     with pytest.raises(TargetUnsupportedError, match="quantized here"):
-        deploy_exported(tmp_path / "model.onnx", None, get_target(TARGET), tmp_path)
+        deploy_exported(b"", None, get_target(TARGET), tmp_path)
     assert FP8_E5M2.storage == "float8e5m2"

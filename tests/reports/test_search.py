@@ -72,11 +72,12 @@ def test_the_choice_is_compared_with_the_trained_model() -> None:
     assert (VIEW.gain.said, VIEW.gain.ratio.kind) == ("fewer instructions", "simulated")
     assert VIEW.gain.accuracy is not None
     assert VIEW.gain.accuracy.kind == "measured"
-    change = CHOSEN.metrics["accuracy"] - WHOLE["accuracy"]
+    change = CHOSEN.metrics["accuracy"] + 0.25 - WHOLE["accuracy"]  # after training
     assert VIEW.gain.accuracy.text == f"{change:+.2f} points".replace("-", "−")
     cards = {card.name: card for card in VIEW.cards}
     assert list(cards) == ["Accuracy", "Instructions", "Flash", "MACs", "Time"]
-    assert cards["Accuracy"].number.samples == "n = 500"
+    assert cards["Accuracy"].number.samples == "n = 5,000"
+    assert float(cards["Accuracy"].number.exact.split()[0]) == CHOSEN.metrics["accuracy"] + 0.25
     assert cards["Flash"].compared.endswith("× smaller than uniform int8")
     assert cards["Time"].compared.endswith("× faster than uniform int8")
     assert [card.number.kind for card in cards.values()] == list(SEARCH.kinds.values())
@@ -89,7 +90,7 @@ def test_a_choice_that_costs_more_is_not_called_fewer() -> None:
     assert view.gain.said == "more instructions"
     assert float(view.gain.ratio.exact) > 1
     alike = {"uniform int8": SEARCH.trials[dear].metrics}
-    same = search_view(replace(SEARCH, chosen=dear, references=alike))
+    same = search_view(replace(SEARCH, chosen=dear, references=alike, rungs=()))
     assert {card.compared for card in same.cards} == {"same as uniform int8"}
 
 
@@ -130,6 +131,10 @@ def test_remeasured_members_are_compared_where_both_figures_exist() -> None:
         "of the cost model, and of what was built"
     )
     assert VIEW.farthest.startswith("The largest difference is 2.00 %, in flash of candidate ")
+    tensors = sum(SEARCH.proven.values())
+    assert VIEW.proven.startswith(f"{tensors} tensors of {len(SEARCH.proven)} artifacts were")
+    assert "of one artifact" in search_view(replace(SEARCH, proven={0: 5})).proven
+    assert search_view(replace(SEARCH, proven={})).proven == ""
     none = search_view(replace(SEARCH, remeasured={}))
     assert (none.remeasured, none.farthest) == ((), "")
     assert SEARCH.chosen is not None

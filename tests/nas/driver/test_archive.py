@@ -163,3 +163,17 @@ def test_a_file_that_cannot_be_written_is_an_error_with_its_name(path: Path) -> 
     path.mkdir(parents=True)
     with pytest.raises(CacheError, match=path.name):
         write(path, 0)
+
+
+def test_of_others_only_what_rests_on_the_same_and_did_not_fail_counts(path: Path) -> None:
+    write(path, 0, 1, 2)
+    other, damaged = path.with_name("other.jsonl"), path.with_name("damaged.jsonl")
+    with Archive.opened(other, SPACE, {**FACTS, "data": "e"}) as archive:
+        archive.append(SPACE.key(CANDIDATES[3]), trial(3))
+    damaged.write_bytes(b"no archive")
+    beside = [path, other, damaged, path.parent]
+    with Archive.opened(path.with_name("own.jsonl"), SPACE, FACTS, beside) as archive:
+        assert archive.others == {k: each for k, each in known(0, 1, 2).items() if not each.failed}
+        assert archive.others
+        assert archive.known == {}
+        assert archive.corrupted == ()

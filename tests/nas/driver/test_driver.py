@@ -132,6 +132,22 @@ def test_another_sampler_or_seed_uses_what_is_known(path: Path) -> None:
     assert make.seen == [each for each in asked if each not in known]
 
 
+def test_what_another_search_found_is_taken_over(path: Path) -> None:
+    """Into an archive of its own, which is the same as if everything had been evaluated for it."""
+    run(path, Counting())
+    asked = task(evaluations=EVALUATIONS, seed=2)
+    alone, beside = path.with_name("alone.jsonl"), path.with_name("beside.jsonl")
+    expected = run(alone, Counting(), what=asked)
+    make = Counting()
+    with Archive.opened(beside, SPACE, FACTS, [path, path.with_name("none.jsonl")]) as archive:
+        shown = SilentProgress()
+        facts = {"samples": "500"}
+        found = search(asked, Walk(), make, Serial(), archive, shown, provenance=facts)
+    assert found == expected
+    assert 0 < len(make.seen) < EVALUATIONS
+    assert beside.read_bytes() == alone.read_bytes()
+
+
 def test_the_front_and_what_is_chosen(path: Path) -> None:
     found = run(path, Counting())
     points = [(each.metrics["bytes"], -each.metrics["accuracy"]) for each in found.trials]

@@ -10,6 +10,7 @@ import pytest
 
 from edgesmith.nas import outcome
 from edgesmith.nas.options import SearchOptions
+from edgesmith.nas.remeasure import Member
 from edgesmith.nas.values import Constraint, Found, Task
 from edgesmith.pipeline.errors import UnsupportedError
 from edgesmith.pipeline.stage import SilentProgress
@@ -21,14 +22,14 @@ from tests.nas.driver.test_ladder import exact, found_by
 ASKED = task(Constraint("bytes", "most", 40.0))
 
 
-def measured_again(found: Found, asked: Task) -> tuple[dict[int, Any], list[str]]:
+def built(found: Found, asked: Task, folder: Path) -> tuple[dict[int, Member], list[str]]:
     place = SimpleNamespace(options=SearchOptions(measure_front=2), target=None)
-    nothing = cast("Any", None)
-    return outcome._measured_again(found, asked, nothing, cast("Any", place), SilentProgress())
+    nothing, silent = cast("Any", None), SilentProgress()
+    return outcome._built(found, asked, nothing, cast("Any", place), folder / "front", silent)
 
 
-def built(size: float) -> dict[str, Measurement]:
-    return {"bytes": Measurement("bytes", size, "bytes", Kind.MEASURED, "plain", 1)}
+def member(size: float) -> Member:
+    return Member({"bytes": Measurement("bytes", size, "bytes", Kind.MEASURED, "plain", 1)}, 7)
 
 
 @pytest.mark.parametrize(("size", "exceeds"), [(40.0, False), (41.0, True)])
@@ -36,10 +37,12 @@ def test_a_limit_that_the_choice_exceeds_as_built_is_said(
     size: float, exceeds: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = found_by(exact, ASKED, tmp_path)
-    monkeypatch.setattr(outcome, "remeasured", lambda *_: built(size))
-    again, notes = measured_again(found, ASKED)
+    monkeypatch.setattr(outcome, "deployed", lambda *_: member(size))
+    again, notes = built(found, ASKED, tmp_path)
     assert found.chosen in again
     assert len(again) == 2
+    folders = {each.name for each in (tmp_path / "front").iterdir()}
+    assert folders == {outcome.member_folder(number) for number in again}
     said = ["the choice, as it was built, has bytes 41 against a limit of 40"]
     assert notes == (said if exceeds else [])
 
@@ -57,11 +60,12 @@ def test_members_that_cannot_be_built_are_named(
 ) -> None:
     found = found_by(exact, ASKED, tmp_path)
 
-    def refused(*_: object) -> dict[str, Measurement]:
+    def refused(*_: object) -> Member:
         raise UnsupportedError("nothing is built here", fix="none")
 
-    monkeypatch.setattr(outcome, "remeasured", refused)
-    again, notes = measured_again(found, ASKED)
+    monkeypatch.setattr(outcome, "deployed", refused)
+    again, notes = built(found, ASKED, tmp_path)
     assert again == {}
     assert len(notes) == 2
-    assert all("was not measured again: nothing is built here" in note for note in notes)
+    assert all("was not deployed: nothing is built here" in note for note in notes)
+    assert not any((tmp_path / "front").iterdir())

@@ -9,8 +9,9 @@ import pytest
 from torch import Tensor, nn
 
 from edgesmith.nas.accepted import refused
-from edgesmith.nas.genes import ACTIVATIONS, WEIGHTS, offered
+from edgesmith.nas.genes import ACTIVATIONS, WEIGHTS, Offered, offered
 from edgesmith.nas.joint import Joint, joint_of
+from edgesmith.nas.options import Formats
 from edgesmith.nas.outcome import said_of_formats
 from edgesmith.nas.seeds import corners
 from edgesmith.pipeline.errors import TargetUnsupportedError
@@ -122,9 +123,14 @@ def test_what_all_take_costs_a_few_trials_only(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_is_not_offered_is_said() -> None:
-    assert said_of_formats({}) == ()
+    held = Offered(("int8", "int4", "int2"), ("int8",))
+    wanted = Formats(held.weights, held.activations)
+    assert [*said_of_formats(wanted, held, {})] == []
+    more = Formats((*held.weights, "int1"), ("int16", "int8"))
+    (said,) = said_of_formats(more, held, {})
+    assert said == "not every target takes weights int1 and activations int16: nowhere offered"
     refusals = {f"weights:layer{n}": frozenset({"int4", "int2"}) for n in range(7)}
-    (said,) = said_of_formats(refusals)
+    (said,) = said_of_formats(wanted, held, refusals)
     assert "at 7 of the choices" in said
     assert "weights:layer0 (int2, int4); weights:layer1" in said
     assert said.endswith("and 2 more")

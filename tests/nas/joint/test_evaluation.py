@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from edgesmith.nas import evaluation
 from edgesmith.nas.evaluation import Evaluator, Evidence
-from edgesmith.nas.remeasure import remeasured
+from edgesmith.nas.remeasure import deployed
 from edgesmith.nas.space import Choice
 from edgesmith.nas.statistics import recalibrated
 from edgesmith.pipeline.errors import TargetUnsupportedError
 from edgesmith.pipeline.evaluation import predictions
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.training.trainer import accuracy
+from edgesmith.pipeline.values import Kind
 from edgesmith.prune.surgery import apply_plan
 from edgesmith.quantize import ptq
 from edgesmith.quantize.affine import Affine
@@ -24,8 +26,9 @@ from edgesmith.quantize.network import Network
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.ptq import QuantizedModel, quantize
 from edgesmith.quantize.ranges import find_ranges
-from edgesmith.targets.cost import cost_model
+from edgesmith.targets.cost import Metric, cost_model
 from edgesmith.targets.graph.ir import Graph
+from edgesmith.targets.graph.legalizer import legalize
 from tests.nas.joint.worlds import classifier, joint
 from tests.nas.nets import make
 from tests.prune.nets import batch, blobs
@@ -114,9 +117,32 @@ def test_what_does_not_fit_is_costed_all_the_same(tmp_path: Path) -> None:
     scoring = evaluator(tmp_path, target)
     genes = scoring._joint.genes
     whole = scoring(genes.uniform("int8", "int8"))
-    assert scoring.arena_limit == 400
+    assert scoring.memory["arena"] == 400
     assert whole["arena"] > 400
     assert whole["instructions"] > 0
+
+
+def test_memory_of_other_targets_counts_too(tmp_path: Path) -> None:
+    """What fits the one whose costs count may be too large for another of the spec."""
+    small = get_target("cortex-m0plus,ram=300")
+    for tool in small.tools():
+        if tool.find() is None:
+            pytest.skip(f"{small.name} needs {tool.name}: {tool.install}")
+    main = get_target("cortex-m4")
+    beside = [(small, cost_model(small, tmp_path))]
+    costs = cost_model(main, tmp_path)
+    found = classifier()[1]
+    scoring = Evaluator(found, EVIDENCE, PTQOptions(), main, costs, seed=7, beside=beside)
+    choices = found.genes.uniform("int8", "int8")
+    metrics = scoring(choices)
+    alone = cost_model(small, tmp_path).model(
+        legalize(evaluation._read(scoring.quantized(choices)), small.describe()), fitting=False
+    )
+    assert metrics["arena on cortex-m0plus,ram=300"] == alone[Metric.ARENA].value > 300
+    assert metrics["flash on cortex-m0plus,ram=300"] == alone[Metric.FLASH].value
+    assert scoring.memory["arena on cortex-m0plus,ram=300"] == 300
+    assert scoring.memory["arena"] > scoring.memory["arena on cortex-m0plus,ram=300"]
+    assert scoring.kinds(choices)["flash on cortex-m0plus,ram=300"] is Kind.SIMULATED
 
 
 def test_the_trained_model_is_scored_as_it_is() -> None:
@@ -136,14 +162,14 @@ def test_a_candidate_that_cannot_be_made_does_not_stop_preparing(
 ) -> None:
     scoring = evaluator(tmp_path)
     good, bad = (scoring._joint.genes.uniform(name, "int8") for name in ("int8", "int4"))
-    lowered = scoring._lowered
+    read = evaluation._read
 
     def refusing(made: QuantizedModel) -> Graph:
         if any(each.dtype == "int4" for each in made.searched().tensors):
             raise TargetUnsupportedError("no int4 here", fix="none")
-        return lowered(made)
+        return read(made)
 
-    monkeypatch.setattr(scoring, "_lowered", refusing)
+    monkeypatch.setattr(evaluation, "_read", refusing)
     scoring.prepare([bad, good])
     assert scoring(good)["time"] > 0
     with pytest.raises(TargetUnsupportedError):
@@ -181,7 +207,10 @@ def test_a_front_member_is_measured_as_it_ships(target: str, tmp_path: Path) -> 
             pytest.skip(f"{target} needs {tool.name}: {tool.install}")
     scoring = evaluator(tmp_path, target)
     choices = scoring._joint.genes.uniform("int4", "int8")
-    predicted, found = scoring(choices), remeasured(scoring, choices, chosen)
+    predicted, member = scoring(choices), deployed(scoring, choices, chosen, tmp_path / "out")
+    found = member.measured
+    assert member.compared >= len(scoring.quantized(choices).searched().tensors)
+    assert any((tmp_path / "out").iterdir())
     assert found["flash"].value == pytest.approx(predicted["flash"], rel=0.02)
     if target == "cortex-m4":
         assert found["instructions"].value == pytest.approx(predicted["instructions"], rel=0.02)

@@ -35,6 +35,7 @@ SEARCH = """
     training: {epochs: 2, batch_size: 32, learning_rate: 0.003, drawn: 1}
 """
 FEWER = ("evaluations: 16", "evaluations: 6")
+ON_RAY = "executor: ray\n    executor_options: {workers: 2, resources: {CPU: 0.5}}"
 
 
 def searching(
@@ -84,6 +85,11 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
     assert ("conv1" in result.frozen) == (target == "cpu-litert")
     assert result.chosen in result.front
     assert result.chosen in result.remeasured
+    assert result.proven.keys() == result.remeasured.keys()
+    assert min(result.proven.values()) > 4
+    front = folder / f"runs/bars/{target}/front"
+    assert {each.name for each in front.iterdir()} == {f"candidate-{n}" for n in result.proven}
+    assert all(any(each.iterdir()) for each in front.iterdir())
     chosen, whole = result.trials[result.chosen].metrics, result.references["uniform int8"]
     assert chosen[metric] <= whole[metric]
     assert result.references["float"].keys() == {"accuracy"}
@@ -92,7 +98,6 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
     if target == "cortex-m4":
         assert result.kinds["cycles"] == "estimated"
     assert f"searched 16 of 10^{result.log10_size:.0f} candidates" in "\n".join(found.notes)
-    assert not any((folder / ".edgesmith/unfinished").glob("*"))
 
 
 def test_finalists_are_trained_and_the_integers_of_the_choice_ship(tmp_path: Path) -> None:
@@ -119,6 +124,22 @@ def test_finalists_are_trained_and_the_integers_of_the_choice_ship(tmp_path: Pat
     assert "From many candidates to one" in report
     for name in ("trials", "confirmed", "trained"):
         assert (outputs(folder, "search") / f"{name}.jsonl").exists()
+
+
+def test_a_search_on_a_cluster_finds_what_one_process_finds(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    alone, there = (
+        searching(tmp_path / name, "c-host", "weight-bytes", changes)
+        for name, changes in (
+            ("alone", (FEWER,)),
+            ("there", (FEWER, ("    minimize", f"    {ON_RAY}\n    minimize"))),
+        )
+    )
+    for folder in (alone, there):
+        done = edgesmith(folder, "run", "spec.yaml")
+        assert done.returncode == 0, done.stdout + done.stderr
+    first, second = (load_result(outputs(folder, "search")) for folder in (alone, there))
+    assert first == second
 
 
 def test_a_search_that_is_killed_again_and_again_finds_the_same(tmp_path: Path) -> None:
@@ -161,6 +182,9 @@ def test_limits_can_be_changed_without_another_training(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert [*(folder / ".edgesmith/super-networks").glob("*/*/*.safetensors")] == [network]
     assert network.stat().st_mtime_ns == written
+    places = {each.parent for each in network.parent.glob("evaluations/*/*.jsonl")}
+    counts = sorted(len([*each.glob("*.jsonl")]) for each in places)
+    assert counts == [1, 2], "of the part both, which share evaluations; of all samples the second"
 
 
 def test_ram_is_a_limit_like_others(tmp_path: Path) -> None:
@@ -176,7 +200,7 @@ def test_ram_is_a_limit_like_others(tmp_path: Path) -> None:
     assert re.search(r"the nearest miss has arena [0-9]+ against 100", said)
 
 
-def test_a_front_that_cannot_be_measured_again_is_reported(tmp_path: Path) -> None:
+def test_a_front_of_exported_files_is_deployed_too(tmp_path: Path) -> None:
     """The target runs the exported file as it is, and builds nothing of its own."""
     folder = searching(
         tmp_path,
@@ -195,9 +219,11 @@ def test_a_front_that_cannot_be_measured_again_is_reported(tmp_path: Path) -> No
     done = edgesmith(folder, "run", "spec.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     result = load_result(outputs(folder, "search"))
-    assert result.remeasured == {}
-    assert any("was not measured again" in note for note in result.notes)
-    assert "uniform fp8-e4m3" in result.references
+    assert result.chosen in result.remeasured
+    assert all(each.keys() == {"flash", "time"} for each in result.remeasured.values())
+    assert min(result.proven.values()) > 4
+    assert "weight-bytes" in result.references["uniform fp8-e4m3"]
+    assert result.references["uniform int8"].keys() == {"accuracy"}, "the target lacks it"
 
 
 @pytest.mark.parametrize(
@@ -259,6 +285,10 @@ def test_lint_names_costs_and_splits_that_are_missing_and_conflicts(tmp_path: Pa
     assert done.returncode == 2
     assert "has no cost model, so nothing gives its instructions" in done.stdout + done.stderr
     text = (folder / "spec.yaml").read_text()
+    (folder / "spec.yaml").write_text(text.replace("    minimize: [instructions]\n", ""))
+    done = edgesmith(folder, "lint", "spec.yaml")
+    assert done.returncode == 2
+    assert "has no cost model, so nothing says what is small" in done.stdout + done.stderr
     both = text.replace("  - {stage: measure", "  - {stage: allocate}\n  - {stage: measure")
     (folder / "spec.yaml").write_text(both)
     done = edgesmith(folder, "lint", "spec.yaml")
