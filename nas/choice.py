@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgesmith.nas.front import knee
 from edgesmith.nas.space import Floats
-from edgesmith.nas.values import Objective
+from edgesmith.nas.values import ACCURACY, Objective
 from edgesmith.pipeline.errors import SearchError
 
 KNEE = "knee"
@@ -35,6 +35,11 @@ def chosen_row(rule: str, objectives: Sequence[Objective], losses: Floats) -> in
     """
     if rule == KNEE:
         return knee(losses)
-    metric = rule.removeprefix(_BEST)
-    column = [each.metric for each in objectives].index(metric)
+    column = [each.metric for each in objectives].index(rule.removeprefix(_BEST))
     return int(losses[:, column].argmin())
+
+
+def cost_of(rule: str, objectives: Sequence[Objective]) -> Objective:
+    """The cost that a rule looks at: its own, or the first there is beside accuracy."""
+    costs = [each for each in objectives if each.metric != ACCURACY] or list(objectives)
+    return next((each for each in costs if rule == f"{_BEST}{each.metric}"), costs[0])

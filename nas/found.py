@@ -49,7 +49,7 @@ def found(
         ideal=tuple(ideal),
         nadir=tuple(nadir),
         predictors=tuple(predictors),
-        nearest_miss={} if len(front) else _miss(task, trials[int(violations.argmin())]),
+        nearest_miss={} if len(front) else missed(task, trials[int(violations.argmin())]),
         notes=(*_failures(trials), *_damage(corrupted)),
         corrupted=len(corrupted),
     )
@@ -87,7 +87,7 @@ def _marks(task: Task, trials: Sequence[Trial]) -> dict[str, int]:
     }
 
 
-def _miss(task: Task, trial: Trial) -> dict[str, tuple[float, float]]:
+def missed(task: Task, trial: Trial) -> dict[str, tuple[float, float]]:
     """The limits that a trial exceeds: metric -> (found, limit)."""
     return {
         each.metric: (trial.metrics[each.metric], each.limit)

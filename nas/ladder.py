@@ -19,11 +19,11 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from edgesmith.nas.archive import Archive
-from edgesmith.nas.choice import chosen_row
+from edgesmith.nas.choice import chosen_row, cost_of
 from edgesmith.nas.driver import search
 from edgesmith.nas.executors.base import Evaluation, Executor, Factory
 from edgesmith.nas.executors.serial import Serial
-from edgesmith.nas.found import revised
+from edgesmith.nas.found import missed, revised
 from edgesmith.nas.front import nondominated
 from edgesmith.nas.proxy import SENSITIVITY
 from edgesmith.nas.samplers.base import Asking, Log, Sampler
@@ -155,6 +155,8 @@ def trained(
         losses = np.array([task.losses(each.metrics) for each in kept])
         best = nondominated(losses)
         chosen = kept[best[chosen_row(rule, task.objectives, losses[best])]].number
+    elif able and chosen is None:
+        miss = missed(task, min(able, key=lambda each: task.violation(each.metrics)))
     rung = _rung(TRAINED, int(provenance["samples"]), again, before.trials)
     notes = (*before.notes, *notes)
     return replace(before, chosen=chosen, nearest_miss=miss, notes=notes), rung
@@ -181,8 +183,8 @@ def finalists(
     near = revised(found, replace(task, constraints=limits), found.trials, rule)
     if near.chosen is None:
         return ()
-    last = task.objectives[-1]
-    order = sorted(near.front, key=lambda number: last.loss(found.trials[number].metrics))
+    cost = cost_of(rule, task.objectives)
+    order = sorted(near.front, key=lambda number: cost.loss(found.trials[number].metrics))
     # Where nothing keeps the limits yet, the best of all is tried, too.
     dearest = order[-1] if found.chosen is None else found.chosen
     low, high = sorted(order.index(number) for number in (near.chosen, dearest))

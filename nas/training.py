@@ -30,6 +30,7 @@ from edgesmith.pipeline.stage import Progress
 from edgesmith.pipeline.training.group import Group
 from edgesmith.pipeline.training.loss import distilled_loss
 from edgesmith.pipeline.training.trainer import Trainer, Tuned, accuracy
+from edgesmith.prune.driver import drawn
 
 _DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": kl, "alpha": alpha}
 _LOOKED_AT = 16  # samples of a batch that a strategy may judge sub-networks by
@@ -69,6 +70,7 @@ class SuperTrainer:
         group: Group | None = None,
     ) -> None:
         self._group = group or Group()
+        self._seed = seed
         self._joint = joint
         self._teacher = teacher.eval().requires_grad_(False)
         self._options = options
@@ -115,7 +117,7 @@ class SuperTrainer:
     def _judged(self, selection: Split) -> float:
         """Mean accuracy, percent, of the largest sub-network, the smallest, and some between."""
         assert self._train is not None
-        seen = torch.from_numpy(self._train.inputs[:_STATISTICS])
+        seen = torch.from_numpy(drawn(self._train, _STATISTICS, self._seed).inputs)
         batch = self._options.batch_size
         found = [
             accuracy(recalibrated(self._joint.network.extract(each), seen, batch), selection)
@@ -154,7 +156,9 @@ class SuperTrainer:
             policy = genes.policy(choices) if rounds else None
             loss = self._divergence(self._run(x, genes.architecture(choices), policy), taught)
             yield loss
-            learner.learn(candidate, self._group.mean(float(loss.detach())), self._trainer.done)
+            # A pass in floats says nothing of the formats that were drawn for it.
+            if rounds:
+                learner.learn(candidate, self._group.mean(float(loss.detach())), self._trainer.done)
 
     def _run(self, x: Tensor, architecture: Architecture, policy: Policy | None) -> Tensor:
         bfloat16 = self._options.precision == "bfloat16"

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SHOW_AFTER_S = 2.0
+_SPEED_PERIOD_S = 3600.0
+"""Seconds whose reports the time left rests on: epochs and evaluations come minutes apart."""
 
 
 class Observer(Protocol):
@@ -114,4 +116,6 @@ def _make_bar(console: Console) -> Bar:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console, transient=True)
+    return Progress(
+        *columns, console=console, transient=True, speed_estimate_period=_SPEED_PERIOD_S
+    )

@@ -61,6 +61,18 @@ def test_on_a_terminal_a_bar_comes_when_the_stage_lasts(monkeypatch: pytest.Monk
     assert "100 %" in text
 
 
+def test_time_left_is_known_though_reports_come_minutes_apart() -> None:
+    """As epochs and evaluations do."""
+    bar = observer._make_bar(console_to_text(terminal=True))
+    now = [0.0]
+    bar.get_time = lambda: now[0]
+    task = bar.add_task("training", total=10)
+    for done in range(4):
+        now[0] = 120.0 * done
+        bar.update(task, completed=done)
+    assert bar.tasks[0].time_remaining == pytest.approx(7 * 120, rel=0.01)
+
+
 def test_on_a_terminal_a_short_stage_shows_no_bar() -> None:
     console = console_to_text(terminal=True)
     with ConsoleObserver(console).running("fit") as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edgesmith.nas.driver import search
 from edgesmith.nas.executors.base import Choices, Evaluation
 from edgesmith.nas.executors.serial import Serial
 from edgesmith.nas.space import Choice
-from edgesmith.nas.values import ACCURACY, Constraint, Found, Metrics, Rung, Task
+from edgesmith.nas.values import ACCURACY, Constraint, Found, Metrics, Objective, Rung, Task
 from edgesmith.pipeline.errors import UnsupportedError
 from edgesmith.pipeline.stage import SilentProgress
 from tests.nas.driver.searches import SPACE, Walk, metrics_of, size_of, task
@@ -127,6 +128,35 @@ def test_training_can_bring_within_the_limits_what_nothing_was(tmp_path: Path) -
     after, _ = trained(before, asked, numbers, improved, tmp_path)
     assert after.chosen in numbers
     assert after.nearest_miss == {}
+
+
+def test_what_training_leaves_short_is_the_nearest_miss(tmp_path: Path) -> None:
+    """Not what it was before: that is nearer now."""
+    asked = least(1.5)
+    before = found_by(exact, asked, tmp_path)
+    numbers = ladder.finalists(before, asked, RULE, 3, 1.0)
+    after, rung = trained(before, asked, numbers, improved, tmp_path)
+    assert after.chosen is None
+    assert after.nearest_miss == {ACCURACY: (max(rung.accuracy.values()), 1.5)}
+    assert after.nearest_miss[ACCURACY][0] > before.nearest_miss[ACCURACY][0]
+
+
+def test_finalists_are_cheap_in_what_the_rule_is_about(tmp_path: Path) -> None:
+    """The last objective is another cost, which falls where the rule's rises."""
+    asked = least(0.9)
+    both = (*asked.objectives, Objective("room", "lower"))
+    asked = replace(asked, objectives=both)
+
+    def evaluate(choices: Choices) -> Metrics:
+        known = exact(choices)
+        return {**known, "room": -known["bytes"]}
+
+    before = found_by(evaluate, asked, tmp_path)
+    assert before.chosen is not None
+    numbers = ladder.finalists(before, asked, RULE, 3, 0.05)
+    costs = [before.trials[n].metrics["bytes"] for n in numbers]
+    assert costs == sorted(costs)
+    assert before.chosen in numbers
 
 
 def test_the_choice_stays_where_training_helps_nobody(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from edgesmith.nas.together import train
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import LostProcessError
 from edgesmith.pipeline.splits import write_split
-from edgesmith.pipeline.stage import SilentProgress
+from edgesmith.pipeline.stage import Progress, SilentProgress
 from edgesmith.pipeline.training.group import Gloo, Group
 from edgesmith.pipeline.training.options import Training
 from edgesmith.pipeline.training.trainer import Trainer
+from tests.nas.joint.test_training import Stopped, StopsIn
 from tests.nas.joint.worlds import classifier
 from tests.prune.nets import blobs
 
@@ -107,13 +108,16 @@ class Place:
         return found
 
 
-def trained_together(place: Place, processes: int) -> tuple[Joint, float]:
+def trained_together(
+    place: Place, processes: int, progress: Progress | None = None
+) -> tuple[Joint, float]:
     place.folder.mkdir(exist_ok=True)
     write_split(place.folder, "train", blobs(192, 0))
     write_split(place.folder, "selection", blobs(96, 2))
     found = Place(place.folder).joint()
     options = replace(OPTIONS, processes=processes)
-    tuned = train(cast("Workplace", place), found, options, SilentProgress()).tuned
+    shown = progress or SilentProgress()
+    tuned = train(cast("Workplace", place), found, options, shown).tuned
     return found, tuned.accuracy - tuned.before
 
 
@@ -127,6 +131,16 @@ def test_a_super_network_is_trained_by_two(tmp_path: Path) -> None:
     expected = again.network.state_dict()
     for name, value in first.network.state_dict().items():
         assert torch.equal(value, expected[name]), "the same bytes every time"
+
+
+def test_training_by_two_that_was_killed_goes_on_exactly(tmp_path: Path) -> None:
+    whole, _ = trained_together(Place(tmp_path / "whole"), 2)
+    with pytest.raises(Stopped):
+        trained_together(Place(tmp_path / "killed"), 2, StopsIn(1))
+    again, _ = trained_together(Place(tmp_path / "killed"), 2)
+    expected = whole.network.state_dict()
+    for name, value in again.network.state_dict().items():
+        assert torch.equal(value, expected[name])
 
 
 @pytest.mark.parametrize("dies", ["at once", "later"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from torch import nn
 from edgesmith.nas.options import SuperTraining
 from edgesmith.nas.space import Candidate
 from edgesmith.nas.strategies.base import Draw, strategies
-from edgesmith.nas.strategies.fliqs import TARGETS
+from edgesmith.nas.strategies.fliqs import TARGETS, Policies
 from edgesmith.nas.training import SuperTrainer
 from edgesmith.pipeline.errors import DivergedTrainingError, SpecError
+from edgesmith.pipeline.splits import Split
 from edgesmith.pipeline.stage import SilentProgress
 from tests.nas.joint.worlds import classifier, joint
 from tests.prune.nets import blobs
@@ -29,14 +31,43 @@ def weights(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
-@pytest.mark.parametrize("divergence", ["kl", "alpha"])
-def test_small_sub_networks_learn_and_the_largest_keeps_its_accuracy(divergence: str) -> None:
+@pytest.mark.parametrize(
+    "how", [{"divergence": "kl"}, {"divergence": "alpha"}, {"precision": "bfloat16"}]
+)
+def test_small_sub_networks_learn_and_the_largest_keeps_its_accuracy(how: dict[str, Any]) -> None:
     model, found = classifier()
-    options = replace(OPTIONS, divergence=divergence)  # type: ignore[arg-type]
+    options = replace(OPTIONS, **how)
     tuned = SuperTrainer(found, model, options, seed=0).run(TRAIN, SELECTION)
     assert tuned.accuracy >= tuned.before + 5
     assert tuned.epochs == 3
     assert not found.network.training
+
+
+@pytest.mark.parametrize(("rounded", "told"), [(1.0, 6), (0.0, 0)])
+def test_policies_learn_from_passes_in_their_formats_alone(
+    rounded: float, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass in floats says nothing of the formats that were drawn for it."""
+    losses: list[float] = []
+    monkeypatch.setattr(Policies, "learn", lambda _, __, loss, ___: losses.append(loss))
+    model, found = classifier()
+    options = replace(OPTIONS, strategy="fliqs", epochs=1, rounded=rounded)
+    SuperTrainer(found, model, options, seed=0).run(TRAIN, SELECTION)
+    assert len(losses) == told
+
+
+def test_training_is_judged_whatever_order_the_samples_are_in() -> None:
+    """Batch norms would see the first classes alone where samples are sorted."""
+    many, selection = blobs(700, 0), blobs(96, 2)
+    order = np.argsort(many.labels, kind="stable")
+    sorted_by_class = Split(many.inputs[order], many.labels[order])
+    model, found = classifier()
+    trainer = SuperTrainer(found, model, OPTIONS, seed=0)
+    judged = []
+    for train in (many, sorted_by_class):
+        trainer._train = train
+        judged.append(trainer._judged(selection))
+    assert judged[1] == pytest.approx(judged[0], abs=5.0)
 
 
 class Stopped(Exception):
