@@ -21,10 +21,11 @@ from torch import nn
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.space import Choice
 from edgesmith.nas.statistics import recalibrated
-from edgesmith.nas.values import ACCURACY
+from edgesmith.nas.values import ACCURACY, LOSS
 from edgesmith.pipeline.errors import DoesNotFitError, EdgesmithError
 from edgesmith.pipeline.evaluation import predictions
 from edgesmith.pipeline.splits import Split
+from edgesmith.pipeline.training.loss import seen_loss
 from edgesmith.pipeline.training.trainer import accuracy
 from edgesmith.pipeline.values import Kind
 from edgesmith.quantize.export import to_onnx
@@ -98,8 +99,8 @@ class Evaluator:
         self._cut = lru_cache(maxsize=_REMEMBERED)(self._cut_out)
 
     def __call__(self, choices: Mapping[str, Choice]) -> dict[str, float]:
-        """`accuracy` in percent of the selection split, what follows from shapes and formats, and
-        every metric of the target's cost model.
+        """`accuracy` in percent of the selection split, `loss` in nats there, what follows from
+        shapes and formats, and every metric of the target's cost model.
 
         Raises:
             EdgesmithError: the candidate cannot be quantized, does not fit the target, or cannot be
@@ -144,7 +145,7 @@ class Evaluator:
             EdgesmithError: it cannot be quantized so.
         """
         with one_thread():
-            return self._accuracy(self._in_one(weight, activation))
+            return self._judged(self._in_one(weight, activation))[ACCURACY]
 
     def float_accuracy(self) -> float:
         """Percent, of the trained model as it is."""
@@ -160,14 +161,17 @@ class Evaluator:
         options = replace(self._options, weights=weight, activations=activation, overrides=())
         return quantize(self._joint.model, self.evidence.calibration, options, seed=self._seed)
 
-    def _accuracy(self, quantized: QuantizedModel) -> float:
-        found = quantized.predict(self.evidence.selection.inputs)
-        return 100.0 * float((predictions(found) == self.evidence.selection.labels).mean())
+    def _judged(self, quantized: QuantizedModel) -> dict[str, float]:
+        selection = self.evidence.selection
+        found = quantized.predict(selection.inputs)
+        right = predictions(found) == selection.labels
+        loss = seen_loss(torch.from_numpy(found), torch.from_numpy(selection.labels))
+        return {ACCURACY: 100.0 * float(right.mean()), LOSS: loss}
 
     def _metrics(
         self, choices: Mapping[str, Choice] | None, quantized: QuantizedModel
     ) -> dict[str, float]:
-        metrics = {ACCURACY: self._accuracy(quantized)}
+        metrics = self._judged(quantized)
         if choices is not None:
             metrics |= self._joint.counts.of(choices)
         figures = self._figures(quantized)

@@ -110,6 +110,9 @@ class SearchOptions:
         minimize: what is to be small beside a high accuracy; null takes what the target's cost
             model counts first: instructions on microcontrollers, time on this machine's runtimes.
         limits: cost -> most that a candidate may have; the target's flash and RAM always count.
+        judge: what candidates are ranked by beside cost: `accuracy`, or `loss`, the cross-entropy
+            on the selection split, which tells candidates apart where few samples are all right.
+            Accuracy has its limit either way.
         tolerance_points: accuracy on the selection split may lie so far below the trained model's;
             null sets no such limit.
         choose: which candidate within all limits is deployed: `knee`, or `best:METRIC` of an
@@ -136,6 +139,7 @@ class SearchOptions:
     target: str | None = None
     minimize: Annotated[tuple[CostMetric, ...], Field(min_length=1)] | None = None
     limits: dict[CostMetric, Positive] = field(default_factory=dict)
+    judge: Literal["accuracy", "loss"] = "accuracy"
     tolerance_points: NotNegative | None = 1.0
     choose: Rule | None = None
     sampler: Annotated[str, MemberOf("edgesmith.nas.samplers")] = "linas"

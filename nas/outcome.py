@@ -14,7 +14,7 @@ from edgesmith.nas.options import Formats, SearchOptions
 from edgesmith.nas.proxy import SENSITIVITY
 from edgesmith.nas.references import references
 from edgesmith.nas.remeasure import Member, deployed
-from edgesmith.nas.values import ACCURACY, Found, Rung, SearchResult, Task
+from edgesmith.nas.values import ACCURACY, LOSS, Found, Rung, SearchResult, Task
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import EdgesmithError
 from edgesmith.pipeline.stage import Progress
@@ -28,6 +28,7 @@ COMPUTED = (*UNITS, MACS)
 _UNITS = {
     **UNITS,
     ACCURACY: "%",
+    LOSS: "nats per sample",
     MACS: "multiply-accumulates",
     "instructions": "instructions",
     "cycles": "cycles",
@@ -37,7 +38,7 @@ _UNITS = {
     SENSITIVITY: "nats per sample",
 }
 _KINDS = {
-    **dict.fromkeys((ACCURACY, *COMPUTED), Kind.MEASURED),
+    **dict.fromkeys((ACCURACY, LOSS, *COMPUTED), Kind.MEASURED),
     SENSITIVITY: Kind.ESTIMATED,
 }
 """Others are of the kind that the target's cost model gives."""

@@ -212,7 +212,7 @@ def _provenance(workplace: Workplace, evaluator: Evaluator) -> dict[str, str]:
 
 
 def _objectives(workplace: Workplace) -> tuple[Objective, ...]:
-    """Accuracy, and what is to be small.
+    """What candidates are judged by, and what is to be small.
 
     Raises:
         SearchError: there is nothing to count by.
@@ -230,7 +230,9 @@ def _objectives(workplace: Workplace) -> tuple[Objective, ...]:
                 f"the cost model of {workplace.target.name!r} gives no {metric}",
                 fix=f"choose of {', '.join((*known, *COMPUTED))}",
             )
-    return (Objective(ACCURACY, "higher"), *(Objective(each, "lower") for each in minimize))
+    judge = workplace.options.judge
+    first = Objective(judge, "higher" if judge == ACCURACY else "lower")
+    return (first, *(Objective(each, "lower") for each in minimize))
 
 
 def _train(workplace: Workplace, joint: Joint, progress: Progress) -> Tuned | None:

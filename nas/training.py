@@ -29,7 +29,7 @@ from edgesmith.pipeline.splits import Split
 from edgesmith.pipeline.stage import Progress
 from edgesmith.pipeline.training.group import Group
 from edgesmith.pipeline.training.loss import distilled_loss
-from edgesmith.pipeline.training.trainer import Trainer, Tuned, accuracy
+from edgesmith.pipeline.training.trainer import Judged, Trainer, Tuned, judged
 from edgesmith.prune.driver import drawn
 
 _DIVERGENCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"kl": kl, "alpha": alpha}
@@ -114,16 +114,17 @@ class SuperTrainer:
         """What a strategy that learns thinks most of, by what for; none of one that does not."""
         return {} if self._learner is None else self._learner.favourites()
 
-    def _judged(self, selection: Split) -> float:
-        """Mean accuracy, percent, of the largest sub-network, the smallest, and some between."""
+    def _judged(self, selection: Split) -> Judged:
+        """Mean of the largest sub-network, the smallest, and some between."""
         assert self._train is not None
         seen = torch.from_numpy(drawn(self._train, _STATISTICS, self._seed).inputs)
         batch = self._options.batch_size
         found = [
-            accuracy(recalibrated(self._joint.network.extract(each), seen, batch), selection)
+            judged(recalibrated(self._joint.network.extract(each), seen, batch), selection)
             for each in self._examples
         ]
-        return sum(found) / len(found)
+        accuracy, loss = (sum(each) / len(found) for each in zip(*found, strict=True))
+        return Judged(accuracy, loss)
 
     def _losses(self, x: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """The sandwich rule's: of the largest, the drawn ones and the smallest."""

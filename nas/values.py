@@ -10,7 +10,7 @@ from edgesmith.nas.space import Candidate, Choice, Moot, Space
 from edgesmith.pipeline.values import Measurement
 
 Metrics = Mapping[str, float]
-ACCURACY = "accuracy"
+ACCURACY, LOSS = "accuracy", "loss"
 FLOAT, UNIFORM = "float", "uniform "
 """Names of references: the trained model as it is, and before the name of a format."""
 

@@ -144,10 +144,11 @@ def _add_trials(plane: _Plane) -> None:
 
 
 def _add_front(plane: _Plane) -> None:
-    """A line where the front is one: between two objectives; among more they stay points."""
+    """A line where the front is one: between accuracy and a cost; else they stay points."""
+    plane_is_all = {each.metric for each in plane.found.objectives} == {ACCURACY, plane.cost}
     plane.add(
         plane.of(plane.found.front),
-        mode="lines+markers" if len(plane.found.objectives) == 2 else "markers",
+        mode="lines+markers" if plane_is_all else "markers",
         name="front",
         line={"color": DEPLOYED, "width": 1.6},
         marker={"color": DEPLOYED, "size": 10, "symbol": plane.symbol},

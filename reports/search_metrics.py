@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesmith.nas.values import Constraint, SearchResult
+from edgesmith.nas.values import LOSS, Constraint, SearchResult
 from edgesmith.pipeline.values import Measurement
 from edgesmith.reports.allocation import title_of as words
 from edgesmith.reports.text import compact, quantity, visible
@@ -14,7 +14,8 @@ _TITLES = {"macs": "MACs"}
 
 def cost_of(found: SearchResult) -> str | None:
     """The first metric that is to become small; None where only accuracy was searched for."""
-    return next((each.metric for each in found.objectives if each.better == "lower"), None)
+    costs = (e.metric for e in found.objectives if e.better == "lower" and e.metric != LOSS)
+    return next(costs, None)
 
 
 def metrics_of(found: SearchResult) -> list[str]:

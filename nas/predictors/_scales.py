@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesmith.nas.space import Floats
-from edgesmith.nas.values import ACCURACY
+from edgesmith.nas.values import ACCURACY, LOSS
 
 _MARGIN = 0.2  # percent: all and none right have odds too
+_LEAST = 1e-6  # nats: no loss has a logarithm too
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,13 @@ class Scale:
 
 
 def scale_of(metric: str) -> Scale:
-    """Accuracy by the logarithm of its odds, since a choice multiplies errors; others as they are.
+    """Accuracy by the logarithm of its odds, since a choice multiplies errors, and loss by its own;
+    others as they are.
 
     Near its ceiling accuracy hardly moves, whatever is chosen: on its own scale what differs there
     is lost beside what differs below.
     """
-    return _ODDS if metric == ACCURACY else _PLAIN
+    return {ACCURACY: _ODDS, LOSS: _LOGARITHM}.get(metric, _PLAIN)
 
 
 def _odds(percent: Floats) -> Floats:
@@ -41,4 +43,5 @@ def _percent(odds: Floats) -> Floats:
 
 
 _ODDS = Scale(_odds, _percent)
+_LOGARITHM = Scale(lambda values: np.log(values.clip(_LEAST)), np.exp)
 _PLAIN = Scale(lambda values: values, lambda values: values)

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+Pair = tuple[float, float]
 _PATIENCE = timedelta(minutes=30)  # the first one judges alone, on all of the selection split
 
 
@@ -48,7 +49,7 @@ class Group:
     def add(self, parameters: Iterable[Tensor], share: float) -> None:
         """Add up gradients, each process's by its share of the batch."""
 
-    def told(self, ask: Callable[[], float]) -> float:
+    def told(self, ask: Callable[[], Pair]) -> Pair:
         """What the first process finds; the others wait for it."""
         return ask()
 
@@ -95,10 +96,11 @@ class Gloo(Group):
         ):
             each.copy_(summed.view(each.shape))
 
-    def told(self, ask: Callable[[], float]) -> float:
-        held = torch.tensor(ask() if self.first else 0.0, dtype=torch.float64)
+    def told(self, ask: Callable[[], Pair]) -> Pair:
+        held = torch.tensor(ask() if self.first else (0.0, 0.0), dtype=torch.float64)
         dist.broadcast(held, 0)
-        return float(held)
+        first, second = held.tolist()
+        return first, second
 
     def close(self) -> None:
         dist.destroy_process_group()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _LEAST = 1e-12
+_SUM_WITHIN = 0.1
+"""Of 1, where outputs are probabilities in 8 bits."""
+_SEEN = 1 / 512
+"""Half of a step of probabilities in 8 bits."""
 
 
 def logits_of(outputs: Tensor) -> Tensor:
@@ -18,13 +24,21 @@ def logits_of(outputs: Tensor) -> Tensor:
     flat = outputs.reshape(len(outputs), -1)
     with torch.no_grad():
         positive = bool((flat >= 0).all())
-        probabilities = positive and bool(((flat.sum(1) - 1).abs() < 1e-3).all())
+        probabilities = positive and bool(((flat.sum(1) - 1).abs() < _SUM_WITHIN).all())
     return flat.clamp_min(_LEAST).log() if probabilities else flat
 
 
 def class_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy."""
     return F.cross_entropy(logits_of(outputs), labels)
+
+
+def seen_loss(outputs: Tensor, labels: Tensor) -> float:
+    """Mean cross-entropy in nats, of models whose probabilities may have 8 bits: none counts as
+    less than such a format can tell from 0.
+    """
+    logs = F.log_softmax(logits_of(outputs), 1).clamp_min(math.log(_SEEN))
+    return float(F.nll_loss(logs, labels))
 
 
 def distilled_loss(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from edgesmith.pipeline.errors import CacheError
 from edgesmith.pipeline.stage import Progress, SilentProgress
 from edgesmith.pipeline.training.augment import augmented
 from edgesmith.pipeline.training.group import Group
-from edgesmith.pipeline.training.loss import distilled_loss
+from edgesmith.pipeline.training.loss import distilled_loss, seen_loss
 from edgesmith.pipeline.training.options import Training
 
 if TYPE_CHECKING:
@@ -47,12 +47,28 @@ class Tuned:
         before, accuracy: percent of the selection split, before and of the best epoch.
         diverged: the loss became infinite or NaN, or accuracy fell below half of the best; the
             best epoch before that was kept.
+        improved: an epoch was better than what there was before.
     """
 
     before: float
     accuracy: float
     epochs: int
     diverged: bool = False
+    improved: bool = False
+
+
+class Judged(NamedTuple):
+    """How good a model is, by percent of a split that it has right, and its loss there in nats.
+
+    Where few samples are all right, accuracy cannot tell models apart, and the loss still can.
+    """
+
+    accuracy: float
+    loss: float
+
+    def above(self, other: Judged) -> bool:
+        """Right more often; or equally often, with less loss."""
+        return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +88,26 @@ class ParameterGroup:
 @torch.no_grad()
 def accuracy(model: nn.Module, split: Split) -> float:
     """Percent of samples whose largest output is their label; the model in eval mode."""
+    found = _outputs(model, split).argmax(1)
+    return 100.0 * float(np.mean(found.numpy() == split.labels))
+
+
+@torch.no_grad()
+def judged(model: nn.Module, split: Split) -> Judged:
+    """Accuracy and loss of a classifier, in eval mode."""
+    outputs = _outputs(model, split)
+    right = float(np.mean(outputs.argmax(1).numpy() == split.labels))
+    return Judged(100.0 * right, seen_loss(outputs, torch.from_numpy(split.labels)))
+
+
+def _outputs(model: nn.Module, split: Split) -> Tensor:
+    """[samples, outputs]; the model in eval mode."""
     training = model.training
     model.eval()
     parts = torch.from_numpy(split.inputs).split(_EVALUATED_TOGETHER)
-    found = torch.cat([model(part).reshape(len(part), -1).argmax(1) for part in parts])
+    found = torch.cat([model(part).reshape(len(part), -1) for part in parts])
     model.train(training)
-    return 100.0 * float(np.mean(found.numpy() == split.labels))
+    return found
 
 
 Losses = Callable[[Tensor, Tensor], Iterator[Tensor]]
@@ -101,6 +131,8 @@ class _State:
     epoch: int
     before: float
     best_accuracy: float
+    best_loss: float
+    improved: bool
     since_best: int
     diverged: bool
     model: dict[str, Tensor]
@@ -118,7 +150,7 @@ class Trainer:
         groups: what is trained, and how; all parameters that require gradients if not given.
         losses: of a step, each propagated before the next is asked for, so that memory is that
             of one; labels and the teacher's outputs if not given.
-        judge: accuracy of the student, percent of a split, which decides which epoch is kept.
+        judge: of the student on a split, which decides which epoch is kept.
         checkpoint: a file to resume from, written after every epoch; it is left in place.
         group: of processes that train the same student; none by default. All have the same
             arguments; the first one's judge decides, and it alone writes the checkpoint.
@@ -135,7 +167,7 @@ class Trainer:
         after_step: Callable[[], None] | None = None,
         groups: Sequence[ParameterGroup] | None = None,
         losses: Losses | None = None,
-        judge: Callable[[Split], float] | None = None,
+        judge: Callable[[Split], Judged] | None = None,
         checkpoint: Path | None = None,
         group: Group | None = None,
         memory: Memory | None = None,
@@ -148,7 +180,7 @@ class Trainer:
         self._seed = seed
         self._after_step = after_step or (lambda: None)
         self._losses = losses or self._distilled
-        self._judged = judge or partial(accuracy, student)
+        self._judged = judge or partial(judged, student)
         self._checkpoint = checkpoint
         self.done = 0.0
         """Share of all steps that are over."""
@@ -185,19 +217,23 @@ class Trainer:
         self._student.load_state_dict(state.best)
         self._student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._student.eval()
-        return Tuned(state.before, state.best_accuracy, state.epoch, state.diverged)
+        accuracy = state.best_accuracy
+        return Tuned(state.before, accuracy, state.epoch, state.diverged, state.improved)
 
     def _fresh(self, selection: Split) -> _State:
-        before = self._group.told(lambda: self._judged(selection))
+        before = Judged(*self._group.told(lambda: self._judged(selection)))
         weights = _copied(self._student)
-        return _State(0, before, before, 0, False, weights, weights, {}, {})
+        at = before.accuracy
+        return _State(0, at, at, before.loss, False, 0, False, weights, weights, {}, {})
 
     def _judge(self, state: _State, selection: Split) -> None:
-        found = self._group.told(lambda: self._judged(selection))
-        state.diverged = found < _COLLAPSED * state.best_accuracy
-        state.since_best += 1
-        if found > state.best_accuracy:
-            state.best_accuracy, state.since_best = found, 0
+        found = Judged(*self._group.told(lambda: self._judged(selection)))
+        state.diverged = found.accuracy < _COLLAPSED * state.best_accuracy
+        # Loss falls a little for long: it decides what is kept, not whether to go on.
+        state.since_best = 0 if found.accuracy > state.best_accuracy else state.since_best + 1
+        if found.above(Judged(state.best_accuracy, state.best_loss)):
+            state.best_accuracy, state.best_loss = found
+            state.improved = True
             state.best = _copied(self._student)
 
     def _epoch(self, epoch: int, train: Split) -> bool:

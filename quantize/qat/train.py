@@ -125,7 +125,7 @@ def train_quantized(
     teacher = learning.teacher or start.floating
     trainer = Trainer(network, teacher, options, seed=seed, groups=groups, checkpoint=checkpoint)
     tuned = trainer.run(learning.train, learning.selection, progress, LABEL)
-    improved = tuned.accuracy > before
+    improved = tuned.improved and tuned.accuracy >= before
     result = QATResult(
         floating=accuracy(start.floating, learning.selection),
         before=before,

@@ -64,6 +64,9 @@ def test_the_integers_that_are_scored_are_those_that_ship() -> None:
         )
         right = predictions(made.predict(SELECTION.inputs)) == SELECTION.labels
         assert metrics["accuracy"] == 100.0 * float(right.mean())
+        chances = torch.softmax(torch.from_numpy(made.predict(SELECTION.inputs)), 1)
+        own = chances[range(len(SELECTION)), SELECTION.labels].clamp_min(1 / 512)
+        assert metrics["loss"] == pytest.approx(float(-own.log().mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["encoder", "vit", "resnet8"])

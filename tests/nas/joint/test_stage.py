@@ -68,7 +68,7 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
     needs(target)
     changes = {
         "cpu-litert": (("{widths: 3}", "{widths: 3, overrides: [{name: width:conv1}]}"),),
-        "c-host": (("    evaluations", "    executor: pool\n    evaluations"),),
+        "c-host": (("    evaluations", "    executor: pool\n    judge: loss\n    evaluations"),),
     }
     folder = searching(tmp_path, target, metric, changes.get(target, ()))
     done = edgesmith(folder, "run", "spec.yaml")
@@ -81,6 +81,8 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
     result = load_result(outputs(folder, "search"))
     assert len(result.trials) == 16
     assert len({tuple(trial.choices.items()) for trial in result.trials}) == 16
+    assert result.objectives[0].metric == ("loss" if target == "c-host" else "accuracy")
+    assert result.objectives[1].metric == metric
     assert ("width:conv1" in result.trials[0].choices) == (target != "cpu-litert")
     assert ("conv1" in result.frozen) == (target == "cpu-litert")
     assert result.chosen in result.front

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,16 @@ from edgesmith.pipeline.errors import CacheError
 from edgesmith.pipeline.splits import Split
 from edgesmith.pipeline.stage import SilentProgress
 from edgesmith.pipeline.training.augment import augmented
+from edgesmith.pipeline.training.loss import seen_loss
 from edgesmith.pipeline.training.options import Training
-from edgesmith.pipeline.training.trainer import ParameterGroup, Trainer, Tuned, accuracy
+from edgesmith.pipeline.training.trainer import (
+    Judged,
+    ParameterGroup,
+    Trainer,
+    Tuned,
+    accuracy,
+    judged,
+)
 from tests.prune.nets import Classifier, blobs, trained
 
 OPTIONS = Training(epochs=3, learning_rate=1e-3)
@@ -61,6 +70,34 @@ def test_training_learns_and_ends_with_its_best_epoch(precision: str, optimizer:
     assert not model.training
     assert all(value.is_contiguous() for value in model.state_dict().values())
     assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
+
+
+def test_of_epochs_that_are_right_equally_often_the_one_of_less_loss_is_kept() -> None:
+    """And they do not keep training going."""
+    scores = iter([(90.0, 0.5), (90.0, 0.4), (90.0, 0.45), (90.0, float("nan")), (89.0, 0.1)])
+    model, seen = trained(), list[dict[str, torch.Tensor]]()
+
+    def judge(_: Split) -> Judged:
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return Judged(*next(scores))
+
+    options = Training(epochs=9, patience=4, learning_rate=1e-3)
+    found = Trainer(model, None, options, seed=0, judge=judge).run(blobs(64, 0), blobs(128, 1))
+    assert (found.before, found.accuracy, found.epochs) == (90.0, 90.0, 4)
+    assert found.improved
+    assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())
+
+
+def test_models_are_judged_by_what_is_right_and_by_loss() -> None:
+    model, split = trained(), blobs(128, 1)
+    found = judged(model, split)
+    with torch.no_grad():
+        logits, labels = model(torch.from_numpy(split.inputs)), torch.from_numpy(split.labels)
+    assert found.accuracy == accuracy(model, split)
+    capped = -torch.log_softmax(logits, 1).clamp_min(-math.log(512))
+    assert found.loss == pytest.approx(float(capped[range(128), labels].mean()), rel=1e-5)
+    codes = torch.round(logits.softmax(1) * 256).clamp(0, 255) / 256
+    assert seen_loss(codes, labels) == pytest.approx(found.loss, abs=0.02), "in 8 bits"
 
 
 def test_divergence_stops_and_keeps_the_best() -> None:
