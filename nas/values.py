@@ -247,10 +247,9 @@ class SearchResult(Found):
         return [*told, *self.notes]
 
     def _said(self, metrics: Metrics) -> str:
+        names = dict.fromkeys((ACCURACY, *(each.metric for each in self.objectives)))
         return ", ".join(
-            f"{each.metric} {metrics[each.metric]:,.6g} {self.units[each.metric]}"
-            for each in self.objectives
-            if each.metric in metrics
+            f"{name} {metrics[name]:,.6g} {self.units[name]}" for name in names if name in metrics
         )
 
 
