@@ -197,9 +197,9 @@ def _add_level(plane: _Plane, name: str, accuracy: float) -> None:
         text=f"trained model, {literal(name)}{'' if floats else ' (not on this target)'}",
         font={"size": 11, "color": BASELINE},
         showarrow=False,
-        x=1 if floats else 0,
+        x=1 if floats else 0.6,
         xref="x domain",
-        xanchor="right" if floats else "left",
+        xanchor="right" if floats else "center",
         y=accuracy,
         yanchor="bottom",
     )

@@ -25,7 +25,11 @@ BASELINE = f"{UNIFORM}int8"
 """What the trained model is compared in with the chosen candidate."""
 PROXY = "proxy"
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
-_COMPARED = {"bytes": ("smaller", "larger"), "ms": ("faster", "slower")}
+_COMPARED = {
+    "bytes": ("smaller", "larger"),
+    "ms": ("faster", "slower"),
+    "nats per sample": ("lower", "higher"),
+}
 _COUNTED = ("fewer", "more")
 
 

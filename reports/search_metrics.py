@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesmith.nas.values import LOSS, Constraint, SearchResult
+from edgesmith.nas.values import ACCURACY, LOSS, Constraint, SearchResult
 from edgesmith.pipeline.values import Measurement
 from edgesmith.reports.allocation import title_of as words
 from edgesmith.reports.text import compact, quantity, visible
@@ -19,8 +19,9 @@ def cost_of(found: SearchResult) -> str | None:
 
 
 def metrics_of(found: SearchResult) -> list[str]:
-    """Every metric: objectives first, then what is limited, then the others."""
-    asked = (*(o.metric for o in found.objectives), *(c.metric for c in found.constraints))
+    """Every metric: accuracy and objectives first, then what is limited, then the others."""
+    objectives, limits = (each.metric for each in found.objectives), found.constraints
+    asked = (ACCURACY, *objectives, *(each.metric for each in limits))
     return [name for name in dict.fromkeys((*asked, *found.units)) if name in found.units]
 
 
