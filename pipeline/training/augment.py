@@ -18,11 +18,13 @@ def augmented(x: Tensor, options: Training) -> Tensor:
     if options.flip:
         mirrored = torch.rand(len(x)) < 0.5
         x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
-    reach = options.shift
-    if not reach:
+    shift = options.shift
+    rows, columns = shift if isinstance(shift, tuple) else (shift, shift)
+    if not rows and not columns:
         return x
     height, width = x.shape[-2:]
-    # [N, C, 2 * reach + 1, 2 * reach + 1, H, W]: a view of every image at every shift.
-    windows = F.pad(x, (reach,) * 4).unfold(2, height, 1).unfold(3, width, 1)
-    down, right = torch.randint(0, 2 * reach + 1, (2, len(x)))
+    # [N, C, 2 * rows + 1, 2 * columns + 1, H, W]: a view of every image at every shift.
+    padded = F.pad(x, (columns, columns, rows, rows))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    down, right = (torch.randint(0, 2 * reach + 1, (len(x),)) for reach in (rows, columns))
     return windows[torch.arange(len(x)), :, down, right]

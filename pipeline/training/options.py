@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+Pixels = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -22,7 +23,8 @@ class Training:
         distillation: weight of the teacher's outputs against the labels, 0 to 1.
         patience: epochs without a better selection accuracy after which it stops.
         flip: mirror half of the images.
-        shift: move images by up to so many pixels.
+        shift: move images by up to so many pixels, or by so many rows and columns: what is heard
+            can come earlier or later, but not higher or lower.
         precision: of activations and their gradients in training; `bfloat16` is faster on
             processors that have it. Weights are updated, and accuracy measured, in float32.
     """
@@ -36,5 +38,5 @@ class Training:
     temperature: Positive = 2.0
     patience: Count = 4
     flip: bool = False
-    shift: Annotated[int, Field(ge=0)] = 0
+    shift: Pixels | tuple[Pixels, Pixels] = 0
     precision: Literal["float32", "bfloat16"] = "float32"

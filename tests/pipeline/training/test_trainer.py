@@ -132,20 +132,34 @@ def test_augmented_images_are_shifted_or_mirrored_and_nothing_else_changes() -> 
     assert torch.equal(augmented(tokens, Training(flip=True, shift=2)), tokens)
 
 
-@given(seed=st.integers(0, 1000), reach=st.integers(1, 4), count=st.integers(1, 5))
+@given(
+    seed=st.integers(0, 1000),
+    reach=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    count=st.integers(1, 5),
+)
 def test_every_shifted_image_is_a_window_of_the_padded_one(
-    seed: int, reach: int, count: int
+    seed: int, reach: tuple[int, int], count: int
 ) -> None:
     torch.manual_seed(seed)
+    rows, columns = reach
     x = torch.rand(count, 2, 5, 6)
-    padded = torch.nn.functional.pad(x, (reach,) * 4)
+    padded = torch.nn.functional.pad(x, (columns, columns, rows, rows))
     for whole, moved in zip(padded, augmented(x, Training(shift=reach)), strict=True):
         windows = [
             whole[:, row : row + 5, column : column + 6]
-            for row in range(2 * reach + 1)
-            for column in range(2 * reach + 1)
+            for row in range(2 * rows + 1)
+            for column in range(2 * columns + 1)
         ]
         assert any(torch.equal(moved, window) for window in windows)
+
+
+def test_one_shift_is_that_of_rows_and_columns() -> None:
+    x = torch.rand(6, 2, 5, 6)
+    found = []
+    for shift in (2, (2, 2)):
+        torch.manual_seed(0)
+        found.append(augmented(x, Training(shift=shift)))
+    assert torch.equal(*found)
 
 
 def test_only_the_groups_are_trained_each_at_its_rate() -> None:
