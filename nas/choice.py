@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgesmith.nas.front import knee
 from edgesmith.nas.space import Floats
-from edgesmith.nas.values import ACCURACY, LOSS, Objective
+from edgesmith.nas.values import Objective
 from edgesmith.pipeline.errors import SearchError
 
 KNEE = "knee"
@@ -41,6 +41,5 @@ def chosen_row(rule: str, objectives: Sequence[Objective], losses: Floats) -> in
 
 def cost_of(rule: str, objectives: Sequence[Objective]) -> Objective:
     """The cost that a rule looks at: its own, or the first there is beside accuracy."""
-    costs = [each for each in objectives if each.metric not in (ACCURACY, LOSS)]
-    costs = costs or list(objectives)
+    costs = [each for each in objectives if each.is_cost] or list(objectives)
     return next((each for each in costs if rule == f"{_BEST}{each.metric}"), costs[0])

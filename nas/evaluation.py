@@ -21,7 +21,7 @@ from torch import nn
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.space import Choice
 from edgesmith.nas.statistics import recalibrated
-from edgesmith.nas.values import ACCURACY, LOSS
+from edgesmith.nas.values import ACCURACY, LOSS, ON
 from edgesmith.pipeline.errors import DoesNotFitError, EdgesmithError
 from edgesmith.pipeline.evaluation import predictions
 from edgesmith.pipeline.splits import Split
@@ -229,10 +229,6 @@ class Evaluator:
             for target, costs in ((self._target, self._costs), *self._beside):
                 costs.fill([*_legalized(graphs, target)])
 
-    def graph(self, choices: Mapping[str, Choice]) -> Graph:
-        """The candidate as it is deployed."""
-        return legalize(_read(self.quantized(choices)), self._target.describe())
-
     def module(self, choices: Mapping[str, Choice]) -> nn.Module:
         """The sub-network, its batch norms measured anew; eval mode."""
         return copy.deepcopy(self._of(choices).module)
@@ -296,7 +292,7 @@ def _held(target: Target, costs: CostModel) -> dict[Metric, int | None]:
 
 def _on(metric: Metric, target: Target) -> str:
     """The name of a metric of a target beside the one whose costs count."""
-    return f"{metric.value} on {target.name}"
+    return f"{metric.value}{ON}{target.name}"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from edgesmith.nas.options import Formats, SearchOptions
 from edgesmith.nas.proxy import SENSITIVITY
 from edgesmith.nas.references import references
 from edgesmith.nas.remeasure import Member, deployed
-from edgesmith.nas.values import ACCURACY, LOSS, Found, Rung, SearchResult, Task
+from edgesmith.nas.values import ACCURACY, LOSS, ON, Found, Rung, SearchResult, Task
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import EdgesmithError
 from edgesmith.pipeline.stage import Progress
@@ -72,7 +72,7 @@ def outcome(
         sampler=workplace.options.sampler,
         objectives=task.objectives,
         constraints=task.constraints,
-        units={name: _UNITS[name.partition(" on ")[0]] for name in sorted(metrics)},
+        units={name: _UNITS[name.partition(ON)[0]] for name in sorted(metrics)},
         kinds={name: kinds[name].value for name in sorted(metrics)},
         log10_size=task.space.log10_size,
         remeasured={number: each.measured for number, each in built.items()},

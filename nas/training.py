@@ -123,8 +123,7 @@ class SuperTrainer:
             judged(recalibrated(self._joint.network.extract(each), seen, batch), selection)
             for each in self._examples
         ]
-        accuracy, loss = (sum(each) / len(found) for each in zip(*found, strict=True))
-        return Judged(accuracy, loss)
+        return Judged(*(sum(each) / len(found) for each in zip(*found, strict=True)))
 
     def _losses(self, x: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """The sandwich rule's: of the largest, the drawn ones and the smallest."""

@@ -13,6 +13,8 @@ Metrics = Mapping[str, float]
 ACCURACY, LOSS = "accuracy", "loss"
 FLOAT, UNIFORM = "float", "uniform "
 """Names of references: the trained model as it is, and before the name of a format."""
+ON = " on "
+"""Between a metric and the target that it is of, if that is another than the search's."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,11 @@ class Objective:
 
     metric: str
     better: Literal["lower", "higher"]
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is no measure of how good candidates are."""
+        return self.metric not in (ACCURACY, LOSS)
 
     def loss(self, metrics: Metrics) -> float:
         """The metric, signed so that less is better."""

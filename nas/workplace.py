@@ -30,13 +30,13 @@ from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import CacheError
 from edgesmith.pipeline.jsonvalue import adapter, to_data, to_json
-from edgesmith.pipeline.spec import Spec, canonical_json
+from edgesmith.pipeline.spec import Spec
 from edgesmith.pipeline.splits import Split, read_split
 from edgesmith.pipeline.stage import Progress, stage_seed
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.torch_model import load_model
 from edgesmith.pipeline.training.trainer import Tuned
-from edgesmith.pipeline.unfinished import STATE
+from edgesmith.pipeline.unfinished import STATE, digest_of
 from edgesmith.pipeline.versions import machine
 from edgesmith.prune.driver import drawn
 from edgesmith.prune.importances.base import Labelled, Scores, importances
@@ -193,17 +193,15 @@ class Workplace:
     def trained_folder(self, joint: Joint) -> Path:
         """Of one super-network: others have another space, or other formats without a choice."""
         genes = joint.genes
-        content = canonical_json(to_data([genes.space, genes.formats])).encode()
-        return self.network / hashlib.sha256(content).hexdigest()[:16]
+        return self.network / digest_of(to_data([genes.space, genes.formats]))
 
     @contextmanager
     def training(self, joint: Joint, progress: Progress) -> Iterator[None]:
         """While one search trains a super-network, others that need it wait here."""
         folder = self.trained_folder(joint)
-        with cache_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         with cache_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -256,8 +254,8 @@ class Workplace:
             "scoring": self.scoring,
             "trained": to_json(self.quantization.qat) if kind == TRAINED else "",
         }
-        place = hashlib.sha256(canonical_json(facts).encode()).hexdigest()[:16]
-        return self.trained_folder(joint) / _EVALUATIONS / place / f"{self.name}.jsonl", facts
+        folder = self.trained_folder(joint) / _EVALUATIONS / digest_of(facts)
+        return folder / f"{self.name}.jsonl", facts
 
     def restore(self, joint: Joint) -> bool:
         """Load the weights that were saved; whether there are any.

@@ -29,7 +29,7 @@ def unfinished_folder(stage: Stage, context: StageContext, apart: Collection[str
         stage.key_parts(context.spec, context.target),
         _inputs(stage, context),
     ]
-    return context.spec.folder / STATE / "unfinished" / f"{stage.name}-{_digest(parts)}"
+    return context.spec.folder / STATE / "unfinished" / f"{stage.name}-{digest_of(parts)}"
 
 
 def kept_folder(stage: Stage, context: StageContext, kind: str, parts: object) -> Path:
@@ -40,7 +40,7 @@ def kept_folder(stage: Stage, context: StageContext, kind: str, parts: object) -
         kind: what it holds, in a word.
         parts: JSON-ready.
     """
-    digest = _digest([parts, context.seed, _inputs(stage, context)])
+    digest = digest_of([parts, context.seed, _inputs(stage, context)])
     return context.spec.folder / STATE / kind / digest
 
 
@@ -48,7 +48,8 @@ def _inputs(stage: Stage, context: StageContext) -> dict[str, str]:
     return {name: context.records[name].digest for name in stage.requires(context.spec)}
 
 
-def _digest(parts: object) -> str:
+def digest_of(parts: object) -> str:
+    """16 hexadecimal digits of something JSON-ready."""
     import hashlib
 
     from edgesmith.pipeline.spec import canonical_json

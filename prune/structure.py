@@ -21,14 +21,13 @@ from edgesmith.prune.conversion import attention_in, with_heads
 from edgesmith.prune.dependencies import channel_groups
 from edgesmith.prune.surgery import Kept, Norm, apply_plan, lies_in, plan_of
 from edgesmith.prune.values import Block, ChannelGroup, Frozen, Slot, Structure
+from edgesmith.prune.written_out import FORWARD_ERRORS
 
 TOLERANCE = 1e-4
 """Largest difference of an output that counts as equal, relative to the largest output."""
 _SEEN = 10 * TOLERANCE
 _TRIES = 3
 _SAMPLES = 4
-_FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
-"""What a forward pass raises whose shapes do not fit; `CheckpointError` is a plan that does not."""
 
 
 def structure_of(
@@ -138,7 +137,7 @@ def _compared(
         expected = unread(random, groups, kept)(x)
         plan = plan_of(random, Structure(tuple(groups), ()), kept)
         actual = apply_plan(random, plan)(x)
-    except (*_FORWARD_ERRORS, CheckpointError) as error:
+    except (*FORWARD_ERRORS, CheckpointError) as error:
         return f"the model does not run without some of its channels: {_first(error)}", True
     if actual.shape != expected.shape:
         return "its channels decide the shape of the output", True

@@ -18,6 +18,7 @@ from edgesmith.prune.attention import HeadAttention
 _TOKENS = 5
 RELATIVE = 1e-4
 FORWARD_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
+"""What a forward pass raises whose shapes do not fit."""
 Parts = tuple[Tensor, ...]
 """Weights, and biases where there are some, of queries, keys and values: [inner, width] each."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edgesmith.nas.values import ACCURACY, LOSS, Constraint, SearchResult
+from edgesmith.nas.values import ACCURACY, ON, Constraint, SearchResult
 from edgesmith.pipeline.values import Measurement
 from edgesmith.reports.allocation import title_of as words
 from edgesmith.reports.text import compact, quantity, visible
@@ -14,8 +14,7 @@ _TITLES = {"macs": "MACs"}
 
 def cost_of(found: SearchResult) -> str | None:
     """The first metric that is to become small; None where only accuracy was searched for."""
-    costs = (e.metric for e in found.objectives if e.better == "lower" and e.metric != LOSS)
-    return next(costs, None)
+    return next((each.metric for each in found.objectives if each.is_cost), None)
 
 
 def metrics_of(found: SearchResult) -> list[str]:
@@ -27,7 +26,7 @@ def metrics_of(found: SearchResult) -> list[str]:
 
 def title_of(metric: str) -> str:
     """`weight-bytes` as `Weight bytes`, `flash on cortex-m7` as `Flash on cortex-m7`."""
-    own, on, target = metric.partition(" on ")
+    own, on, target = metric.partition(ON)
     return (_TITLES.get(own) or words(own)) + on + visible(target)
 
 

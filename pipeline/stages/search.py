@@ -84,10 +84,9 @@ class Search(SearchOptions, Stage):
 
     def _scored_with(self, spec: Spec, target: str | None) -> str:
         """A digest of what scores of candidates rest on beside the super-network."""
-        import hashlib
-
         from edgesmith.pipeline.own_source import own_source_digest
         from edgesmith.pipeline.spec import canonical_json
+        from edgesmith.pipeline.unfinished import digest_of
 
         quantization = {k: v for k, v in spec.parameters("quantize").items() if k != "qat"}
         parts = {
@@ -96,7 +95,7 @@ class Search(SearchOptions, Stage):
             "source": own_source_digest(),
             "statistics": str(self.statistics),
         }
-        return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:16]
+        return digest_of(parts)
 
     def run(self, context: StageContext) -> None:
         import shutil
