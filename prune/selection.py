@@ -112,6 +112,7 @@ class Selection:
         self._structure = structure
         self._scores = dict(scores)
         self._costs = costs
+        self._measured: dict[tuple[int, ...], CostFigure] = {}
         given = whole or {}
         self._ladders = {
             group.name: ladder(
@@ -224,9 +225,8 @@ class Selection:
         """
         while True:
             names = [n for n in self._present(now.rung) if now.rung[n] > 0 and n not in gone]
-            models = [self._made(_moved(now.rung, name, -1)) for name in names]
-            costs = zip(names, self._costs.measure(models), strict=True)
-            fitting = [name for name, cost in costs if cost.value <= goal]
+            costs = self._costs_of([_moved(now.rung, name, -1) for name in names])
+            fitting = [name for name, cost in zip(names, costs, strict=True) if cost.value <= goal]
             if not fitting:
                 return now
             lost = {name: self._lost(price, name, now.rung[name] - 1) for name in fitting}
@@ -261,8 +261,8 @@ class Selection:
             for name in self._present(now.rung)
             if name not in saved and name not in self._blocks and self._can_go(name, now)
         ]
-        models = [self._made(_moved(now.rung, name, 1)) for name in missing]
-        for name, cost in zip(missing, self._costs.measure(models), strict=True):
+        costs = self._costs_of([_moved(now.rung, name, 1) for name in missing])
+        for name, cost in zip(missing, costs, strict=True):
             if cost.value < now.cost.value:
                 saved[name] = now.cost.value - cost.value
 
@@ -293,13 +293,19 @@ class Selection:
         dropped = [path for path in steps if path in self._blocks]
         return plan_of(self._converted, self._structure, kept, dropped)
 
-    def _made(self, rung: Mapping[str, int]) -> nn.Module:
-        return apply_plan(self._model, self._plan(rung))
+    def _costs_of(self, rungs: Sequence[Mapping[str, int]]) -> list[CostFigure]:
+        """What choices cost; neighbours of neighbours come back often, and are measured once."""
+        keys = [tuple(rung[name] for name in self._ladders) for rung in rungs]
+        asked = dict(zip(keys, rungs, strict=True))
+        new = [key for key in asked if key not in self._measured]
+        models = [apply_plan(self._model, self._plan(asked[key])) for key in new]
+        self._measured.update(zip(new, self._costs.measure(models), strict=True))
+        return [self._measured[key] for key in keys]
 
     def at(self, rung: Mapping[str, int]) -> Choice:
         """The choice of so many steps in each group, and of blocks; none in others."""
         full = {name: rung.get(name, 0) for name in self._ladders}
-        return Choice(self._plan(full), self._costs.measure([self._made(full)])[0], full)
+        return Choice(self._plan(full), self._costs_of([full])[0], full)
 
 
 def _moved(rung: Mapping[str, int], name: str, steps: int) -> dict[str, int]:

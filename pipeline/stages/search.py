@@ -70,6 +70,7 @@ class Search(SearchOptions, Stage):
     def _trained_with(self, spec: Spec) -> dict[str, object]:
         """What the super-network rests on beside model, data, and the space of its candidates."""
         from edgesmith.pipeline.jsonvalue import to_data
+        from edgesmith.pipeline.own_source import own_source_digest
         from edgesmith.pipeline.versions import installed
         from edgesmith.prune.options import FORMATS
 
@@ -79,12 +80,12 @@ class Search(SearchOptions, Stage):
             "importance": self.importance,
             "exclude": self.elasticity.exclude,
             "formats": {name: quantization.get(name) for name in FORMATS},
-            "versions": installed("edgesmith", "torch", "torch-pruning", "numpy"),
+            "source": own_source_digest(),
+            "versions": installed("torch", "torch-pruning", "numpy"),
         }
 
     def _scored_with(self, spec: Spec, target: str | None) -> str:
         """A digest of what scores of candidates rest on beside the super-network."""
-        from edgesmith.pipeline.own_source import own_source_digest
         from edgesmith.pipeline.spec import canonical_json
         from edgesmith.pipeline.unfinished import digest_of
 
@@ -92,7 +93,6 @@ class Search(SearchOptions, Stage):
         parts = {
             **self.key_parts(spec, target),
             "quantization": canonical_json(quantization),
-            "source": own_source_digest(),
             "statistics": str(self.statistics),
         }
         return digest_of(parts)

@@ -163,6 +163,17 @@ def test_the_same_choice_every_time() -> None:
     assert plans[0] == plans[1]
 
 
+def test_a_choice_is_measured_once() -> None:
+    model = trained()
+    structure = structure_of(model, SHAPE)
+    costs = Priced(**{"stem.0": 1.0, "conv1": 1.0})
+    selection = Selection(model, structure, flat(structure), costs, Limits())
+    first = selection.reach(20)
+    measured = costs.measured
+    assert selection.reach(20) == first
+    assert costs.measured == measured
+
+
 def test_uniform_scales_all_widths_alike() -> None:
     """As MobileNets round: to fours, and never below nine tenths."""
     model = trained()
