@@ -85,13 +85,18 @@ def publish_groups(
     return met and not missing
 
 
-def _header(versions: Mapping[str, str]) -> dict[str, Any]:
+def header(versions: Mapping[str, str]) -> dict[str, Any]:
+    """The machine and the packages that figures rest on.
+
+    Args:
+        versions: of packages beside those of every benchmark.
+    """
     return {"machine": machine(), "versions": installed() | dict(versions)}
 
 
 def _write(name: str, versions: Mapping[str, str], rows: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps(_header(versions) | rows, indent=2)
+    text = json.dumps(header(versions) | rows, indent=2)
     write_atomically(RESULTS / f"{name}.json", (text + "\n").encode())
 
 
@@ -102,8 +107,8 @@ def _kept(name: str, versions: Mapping[str, str]) -> dict[str, list[dict[str, An
     if not path.exists():
         return found
     document = json.loads(path.read_text())
-    header = json.loads(json.dumps(_header(versions)))
-    if any(document.get(key) != value for key, value in header.items()):
+    now = json.loads(json.dumps(header(versions)))
+    if any(document.get(key) != value for key, value in now.items()):
         print(
             f"{path.name} is of another machine or other versions: measured anew", file=sys.stderr
         )

@@ -18,7 +18,7 @@ from torch import nn
 from edgesmith.nas.genes import ACTIVATIONS, WEIGHTS, Genes, Refused
 from edgesmith.nas.space import Choice
 from edgesmith.pipeline.errors import UnsupportedError
-from edgesmith.prune.costs import QUICK, exported
+from edgesmith.prune.costs import QUICK, exported, noise
 from edgesmith.targets.base import TargetDescription
 from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.onnx_reader import read_onnx
@@ -107,7 +107,7 @@ class _Trial:
             overrides=self.genes.overrides(choices),
         )
         try:
-            graph = read_onnx(exported(self.model, self.sample_shape, formats), "model")
+            graph = read_onnx(exported(self.model, noise(self.sample_shape), formats), "model")
             for target in self.targets:
                 legalize(graph, target)
         except UnsupportedError as error:

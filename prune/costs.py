@@ -1,7 +1,7 @@
 """What a pruned module costs on the target: counted there, or multiply-accumulates where not.
 
-A candidate is quantized in a moment (int8, ranges of random inputs): a layer's cost depends on
-its shape and formats, never on its values.
+A candidate is quantized in a moment: a layer's cost depends on its shape and formats, hardly on its
+values. Scales are those of a few samples: with some, sums take a slower kernel.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from edgesmith.targets.base import Target
     from edgesmith.targets.graph.ir import Graph
 
+Inputs = npt.NDArray[np.float32]
 QUICK = PTQOptions(ranges="min-max", equalize=False, bias_correction=False)
-_SAMPLES = 2
+SAMPLES = 8
+"""Inputs that give representative scales."""
 
 
 def quick(quantize_parameters: Mapping[str, Any]) -> PTQOptions:
@@ -48,11 +51,15 @@ def quick(quantize_parameters: Mapping[str, Any]) -> PTQOptions:
     return found
 
 
-def exported(model: nn.Module, sample_shape: tuple[int, ...], formats: PTQOptions) -> bytes:
-    """The QDQ ONNX file of a model, with scales of random inputs."""
-    inputs = np.random.default_rng(0).standard_normal((_SAMPLES, *sample_shape))
-    made = quantize(model, inputs.astype(np.float32), formats, seed=0)
-    found: bytes = to_onnx(made).SerializeToString()
+def noise(sample_shape: tuple[int, ...]) -> Inputs:
+    """[SAMPLES, *sample shape], for where scales do not matter."""
+    inputs = np.random.default_rng(0).standard_normal((SAMPLES, *sample_shape))
+    return inputs.astype(np.float32)
+
+
+def exported(model: nn.Module, inputs: Inputs, formats: PTQOptions) -> bytes:
+    """The QDQ ONNX file of a model, with scales of a few inputs [N, *sample shape]."""
+    found: bytes = to_onnx(quantize(model, inputs, formats, seed=0)).SerializeToString()
     return found
 
 
@@ -71,7 +78,7 @@ class Costs(Protocol):
 def costs_on(
     target: Target,
     folder: Path,
-    sample_shape: tuple[int, ...],
+    inputs: Inputs,
     metric: str | None = None,
     formats: PTQOptions = QUICK,
 ) -> Costs:
@@ -79,6 +86,7 @@ def costs_on(
 
     Args:
         folder: where the cost model keeps what it measures.
+        inputs: [N, *sample shape], `SAMPLES` of the training split.
         metric: what is to fall; the target's usual one if None.
 
     Raises:
@@ -91,15 +99,16 @@ def costs_on(
             fix=f"choose a metric of {', '.join(known)}" if known else "leave `metric` out",
         )
     if not known:
-        return MacCosts(sample_shape, target.name)
+        return MacCosts(inputs.shape[1:], target.name)
     table = cost_model(target, folder)
-    return TargetCosts(target, table, sample_shape, Metric(metric or known[0]), formats)
+    return TargetCosts(target, table, inputs, Metric(metric or known[0]), formats)
 
 
 class TargetCosts:
     """Costs that the target's cost model has measured.
 
     Args:
+        inputs: [N, *sample shape], which scales are taken from.
         metric: what is to fall.
         formats: how the deployed model will be quantized.
     """
@@ -110,13 +119,13 @@ class TargetCosts:
         self,
         target: Target,
         table: CostModel,
-        sample_shape: tuple[int, ...],
+        inputs: Inputs,
         metric: Metric,
         formats: PTQOptions,
     ) -> None:
         self._target = target
         self._table = table
-        self._shape = sample_shape
+        self._inputs = inputs
         self._metric = metric
         self._formats = formats
         self.counted = table.counted
@@ -132,8 +141,8 @@ class TargetCosts:
         return [self._figure(graph) for graph in graphs]
 
     def lowered(self, model: nn.Module) -> Graph:
-        """The legalized graph of a model, with scales of random inputs."""
-        graph = read_onnx(exported(model, self._shape, self._formats), "candidate")
+        """The legalized graph of a model."""
+        graph = read_onnx(exported(model, self._inputs, self._formats), "candidate")
         return legalize(graph, self._target.describe())
 
     def _figure(self, graph: Graph) -> CostFigure:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgesmith.pipeline.errors import NotFasterError
 from edgesmith.pipeline.execution import execute_plan
 from edgesmith.pipeline.lowering import build_for
-from edgesmith.prune.costs import exported
+from edgesmith.prune.costs import Inputs, exported
 from edgesmith.prune.values import Speedup
 from edgesmith.targets.base import LatencyOptions
 from edgesmith.targets.graph.onnx_reader import read_onnx
@@ -42,13 +42,14 @@ def speedup(
     target: Target,
     whole: nn.Module,
     pruned: nn.Module,
-    sample_shape: tuple[int, ...],
+    inputs: Inputs,
     formats: PTQOptions,
     folder: Path,
 ) -> Speedup | None:
     """Both models on a target, quantized in a moment; None where it cannot be timed here.
 
     Args:
+        inputs: [N, *sample shape], which scales are taken from.
         formats: how the deployed model will be quantized.
         folder: an existing one, for both artifacts.
 
@@ -58,7 +59,7 @@ def speedup(
     if target.unavailable():
         return None
     before, after = (
-        _built(target, exported(model, sample_shape, formats), folder / name)
+        _built(target, exported(model, inputs, formats), folder / name)
         for name, model in (("whole", whole), ("pruned", pruned))
     )
     timed = target.measure_latency(after, Path(before.folder) / before.main, _OPTIONS)

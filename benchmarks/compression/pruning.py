@@ -22,7 +22,7 @@ from compression.trained import SEED, SHAPE, Trained, trained, tuned
 from edgesmith.pipeline.jsonvalue import adapter
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.pipeline.target_facts import get_target
-from edgesmith.prune.costs import costs_on
+from edgesmith.prune.costs import SAMPLES, costs_on
 from edgesmith.prune.driver import drawn
 from edgesmith.prune.importances.base import Labelled, importances
 from edgesmith.prune.options import PruneOptions
@@ -103,7 +103,8 @@ def _unpruned(folder: Path, start: Trained) -> DeploymentResult:
 
 def _uniform(folder: Path, start: Trained, share: float) -> tuple[tuple[Choice, Choice], float]:
     """Uniform widths around the goal, with the stage's importance; the whole model's cost."""
-    costs = costs_on(get_target(CORE), folder / ".edgesmith" / "costs", SHAPE)
+    inputs = drawn(start.train, SAMPLES, SEED).inputs
+    costs = costs_on(get_target(CORE), folder / ".edgesmith" / "costs", inputs)
     structure = structure_of(start.module, SHAPE, OPTIONS.exclude)
     few = drawn(start.train, OPTIONS.samples, SEED)
     data = Labelled(torch.from_numpy(few.inputs), torch.from_numpy(few.labels), SEED)

@@ -25,7 +25,7 @@ from edgesmith.pipeline.results import DeploymentResult
 
 EXAMPLES = ROOT / "examples"
 SPEC, MODEL = "joint_search.yaml", "mnist"
-MINUTES = 10.0
+MINUTES, EVALUATIONS = 10.0, 200
 KILLS = 10
 SEED = 0
 
@@ -35,7 +35,8 @@ def example(folder: Path) -> Iterator[Row]:
     once, often = (_copied(folder / name) for name in ("once", "often"))
     seconds = edgesmith(*_run(once))
     whole, kills = _found(once), 0
-    yield Row("default example: evaluations", len(whole.trials), "candidates")
+    evaluations = len(whole.trials)
+    yield Row("default example: evaluations", evaluations, "", goal=EVALUATIONS, better="higher")
     yield Row("default example: from training to report", seconds / 60, "min", goal=MINUTES)
     moments = random.Random(SEED)
     for _ in range(KILLS):

@@ -14,11 +14,13 @@ Recording takes hours and goes on where it was stopped; FOLDER keeps what is on 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ import safetensors.torch
 import torch
 from compression.trained import SEED, SHAPE, Trained, trained
 from rich.console import Console
+from rows import header
 
 from edgesmith.nas.archive import Archive
 from edgesmith.nas.driver import search
@@ -41,7 +44,9 @@ from edgesmith.nas.training import SuperTrainer
 from edgesmith.nas.values import Metrics, Objective, Proposal, Task
 from edgesmith.nas.workplace import unit_scores
 from edgesmith.pipeline.observer import ConsoleObserver
+from edgesmith.pipeline.own_source import own_source_digest
 from edgesmith.pipeline.target_facts import get_target
+from edgesmith.pipeline.versions import installed
 from edgesmith.prune.driver import drawn
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.targets.cost import cost_model
@@ -112,10 +117,12 @@ class Table:
 
     Args:
         values: [candidates, metrics], in the order of `candidates()`.
+        recorded: machine, versions and source that they come from.
     """
 
     metrics: tuple[str, ...]
     values: npt.NDArray[np.float64]
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path = TABLE) -> Table:
@@ -125,10 +132,16 @@ class Table:
         if not path.exists():
             raise SystemExit(f"{path} is missing: python benchmarks/search.py record FOLDER")
         with np.load(path, allow_pickle=False) as kept:
-            made = cls(tuple(kept["metrics"].tolist()), kept["values"])
+            recorded = json.loads(str(kept["recorded"]))
+            made = cls(tuple(kept["metrics"].tolist()), kept["values"], recorded)
         if len(made.values) != len(candidates()):
             raise SystemExit(f"{path} has {len(made.values)} rows, the space {len(candidates())}")
         return made
+
+    def write(self, path: Path = TABLE) -> None:
+        path.parent.mkdir(exist_ok=True)
+        metrics, recorded = np.array(self.metrics), json.dumps(self.recorded)
+        np.savez_compressed(path, metrics=metrics, values=self.values, recorded=recorded)
 
     @cached_property
     def rows(self) -> dict[Candidate, Metrics]:
@@ -154,10 +167,12 @@ def record(folder: Path) -> Table:
     every = candidates()
     objectives = (Objective("accuracy", "higher"), Objective("instructions", "lower"))
     task = Task(SPACE, objectives, (), lambda _: {}, (), len(every), SEED)
+    recorded = {**header(installed("brevitas")), "source": own_source_digest()[:12]}
+    facts = {"recorded": json.dumps(recorded, sort_keys=True)}
     _super_network(folder)
     with (
         ConsoleObserver(Console(stderr=True)).running("recording") as progress,
-        Archive.opened(folder / "evaluations.jsonl", SPACE, {"benchmark": "recorded"}) as archive,
+        Archive.opened(folder / "evaluations.jsonl", SPACE, facts) as archive,
     ):
         make = partial(evaluation, folder)
         found = search(task, Everything(), make, Pool(workers=WORKERS), archive, progress)
@@ -165,9 +180,9 @@ def record(folder: Path) -> Table:
         raise SystemExit(f"{len(failed)} evaluations failed, first: {failed[0].error}")
     metrics = tuple(sorted(found.trials[0].metrics))
     values = np.array([[each.metrics[name] for name in metrics] for each in found.trials])
-    TABLE.parent.mkdir(exist_ok=True)
-    np.savez_compressed(TABLE, metrics=np.array(metrics), values=values)
-    return Table.read()
+    made = Table(metrics, values, recorded)
+    made.write()
+    return made
 
 
 def evaluation(folder: Path) -> Evaluation:

@@ -86,8 +86,12 @@ def make() -> Evaluation:
 
 
 @contextmanager
-def two_nodes() -> Iterator[None]:
-    """A cluster of a node with nothing but cores, and one with a board; this process joins it."""
+def two_nodes() -> Iterator[Any]:
+    """A cluster of a node with nothing but cores, and one with a board; this process joins it.
+
+    Yields:
+        Ray's `Cluster`, to which more nodes can be added.
+    """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
     from ray.cluster_utils import Cluster
@@ -96,7 +100,7 @@ def two_nodes() -> Iterator[None]:
     try:
         cluster.add_node(num_cpus=1, resources={BOARD: 1})
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        yield
+        yield cluster
     finally:
         ray.shutdown()
         cluster.shutdown()

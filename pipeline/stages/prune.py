@@ -61,8 +61,8 @@ class Prune(PruneOptions, Stage):
         from edgesmith.pipeline.splits import read_split
         from edgesmith.pipeline.target_facts import get_target
         from edgesmith.pipeline.unfinished import STATE, unfinished_folder
-        from edgesmith.prune.costs import costs_on, quick
-        from edgesmith.prune.driver import Pruner, Task
+        from edgesmith.prune.costs import SAMPLES, costs_on, quick
+        from edgesmith.prune.driver import Pruner, Task, drawn
         from edgesmith.prune.gain import gain_statement
         from edgesmith.prune.stored import save_pruned
         from edgesmith.prune.timing import require_faster, speedup
@@ -75,11 +75,11 @@ class Prune(PruneOptions, Stage):
             )
         target = get_target(self.target or spec.targets[0])
         train, selection = (read_split(context.inputs["data"], n) for n in ("train", "selection"))
-        shape = tuple(train.inputs.shape[1:])
+        few = drawn(train, SAMPLES, context.seed).inputs
         described = [get_target(name).describe() for name in spec.targets]
         formats = quick(spec.parameters("quantize"))
         kept = spec.folder / STATE / "costs"
-        costs = costs_on(target, kept, shape, self.metric, formats)
+        costs = costs_on(target, kept, few, self.metric, formats)
         task = Task(
             model_to_quantize(context),
             train,
@@ -96,7 +96,7 @@ class Prune(PruneOptions, Stage):
         timed = None
         if self.cost is not None and not costs.counted:
             with tempfile.TemporaryDirectory(prefix="edgesmith-prune-") as folder:
-                timed = speedup(target, task.model, pruned.module, shape, formats, Path(folder))
+                timed = speedup(target, task.model, pruned.module, few, formats, Path(folder))
         if timed is not None:
             require_faster(timed, target.name)
         statements = tuple(map(gain_statement, described)) if pruned.masks else ()

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray
+import torch
 
 from edgesmith.nas.genes import offered
 from edgesmith.nas.joint import joint_of
@@ -25,8 +27,10 @@ bench = benchmark("search")
 curves = benchmark("searching.curves")
 devices = benchmark("searching.devices")
 example = benchmark("searching.example")
+ray_workers = benchmark("searching.ray_workers")
 recorded = benchmark("searching.recorded")
 sampled = benchmark("searching.samplers")
+step = benchmark("searching.step")
 deployments = benchmark("deployments")
 
 REGISTRIES = Registries.discovered()
@@ -80,9 +84,17 @@ def test_every_candidate_of_the_table_is_one_of_the_super_network() -> None:
 def test_a_table_that_is_missing_or_another_is_said(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="is missing"):
         recorded.Table.read(tmp_path / "none.npz")
-    np.savez(tmp_path / "few.npz", metrics=np.array(["accuracy"]), values=np.zeros((3, 1)))
+    recorded.Table(("accuracy",), np.zeros((3, 1))).write(tmp_path / "few.npz")
     with pytest.raises(SystemExit, match="has 3 rows"):
         recorded.Table.read(tmp_path / "few.npz")
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((len(recorded.candidates()), 2))
+    recorded.Table(("accuracy", "flash"), values, {"source": "abc"}).write(tmp_path / "all.npz")
+    table = recorded.Table.read(tmp_path / "all.npz")
+    assert table.recorded == {"source": "abc"}
+    assert np.array_equal([list(row.values()) for row in table.rows.values()], values)
 
 
 def test_the_front_has_all_of_its_hypervolume_and_uniform_formats_less(problem: Any) -> None:
@@ -183,6 +195,28 @@ def test_the_example_is_copied_without_what_runs_left(tmp_path: Path) -> None:
     assert load_spec(folder / example.SPEC, REGISTRIES).has_stage("search")
     assert not list(folder.rglob(".edgesmith"))
     assert not example._killed(tmp_path / "none", 30.0), "a run that ends is not killed"
+
+
+def test_held_memory_is_what_lives_at_the_same_time() -> None:
+    def one_after_the_other() -> None:
+        for _ in range(4):
+            torch.zeros(1 << 20)
+
+    def together() -> None:
+        [torch.zeros(1 << 20) for _ in range(4)]
+
+    assert step._held(one_after_the_other) == 4 << 20
+    assert step._held(together) == 16 << 20
+
+
+def test_workers_of_a_cluster_share_the_evaluations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"WORKERS": 2, "SLEEP_MS": 1, "TASKS_PER_WORKER": 2}.items():
+        monkeypatch.setattr(ray_workers, name, value)
+    (row,) = ray_workers.ray_workers(tmp_path)
+    assert row.value > 0
+    assert not ray.is_initialized()
 
 
 def test_an_unknown_group_is_said() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from edgesmith.pipeline.errors import PruningError, UnreachableCostError
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.values import Kind
-from edgesmith.prune.costs import MacCosts, TargetCosts, costs_on, macs, quick
+from edgesmith.prune.costs import MacCosts, TargetCosts, costs_on, macs, noise, quick
 from edgesmith.prune.importances.base import Scores
 from edgesmith.prune.selection import Limits, Selection, ladder
 from edgesmith.prune.structure import structure_of
@@ -23,6 +23,7 @@ from edgesmith.targets.cost import Metric
 from tests.prune.nets import make, trained
 
 SHAPE = (3, 8, 8)
+INPUTS = noise(SHAPE)
 
 
 class Priced:
@@ -199,13 +200,26 @@ def test_costs_are_those_of_the_formats(tmp_path: Path) -> None:
     if any(tool.find() is None for tool in target.tools()):
         pytest.skip("cortex-m4 needs its tools")
     metric = Metric.FLASH
-    int8 = costs_on(target, tmp_path, SHAPE, metric)
+    int8 = costs_on(target, tmp_path, INPUTS, metric)
     formats = quick({"weights": "int4", "ranges": "mse", "overrides": [{"name": "fc"}]})
     assert (formats.weights, formats.ranges, len(formats.overrides)) == ("int4", "min-max", 1)
-    int4 = costs_on(target, tmp_path, SHAPE, metric, formats)
+    int4 = costs_on(target, tmp_path, INPUTS, metric, formats)
     wide, narrow = (costs.measure([trained()])[0] for costs in (int8, int4))
     assert wide.unit == narrow.unit == "bytes"
     assert narrow.value < wide.value
+
+
+def test_costs_are_those_of_the_scales_that_inputs_give(tmp_path: Path) -> None:
+    target = get_target("cortex-m4")
+    if any(tool.find() is None for tool in target.tools()):
+        pytest.skip("cortex-m4 needs its tools")
+    scales = []
+    for inputs in (INPUTS, 4 * INPUTS):
+        costs = costs_on(target, tmp_path, inputs)
+        assert isinstance(costs, TargetCosts)
+        graph = costs.lowered(trained())
+        scales.append(float(graph.tensors[graph.inputs[0]].q.scale[0]))
+    assert scales[1] == pytest.approx(4 * scales[0])
 
 
 def test_macs_are_those_of_the_formula() -> None:
@@ -219,7 +233,7 @@ def test_macs_are_those_of_the_formula() -> None:
 
 
 def test_a_target_without_a_cost_model_is_said(tmp_path: Path) -> None:
-    costs = costs_on(get_target("c-host"), tmp_path, SHAPE)
+    costs = costs_on(get_target("c-host"), tmp_path, INPUTS)
     assert isinstance(costs, MacCosts)
     assert "no cost model" in costs.note
     assert costs.measure([trained()])[0].unit == "MACs"
@@ -230,7 +244,7 @@ def test_microcontroller_costs_are_those_of_the_cost_model(tmp_path: Path) -> No
     for tool in target.tools():
         if tool.find() is None:
             pytest.skip(f"cortex-m4 needs {tool.name}: {tool.install}")
-    costs = costs_on(target, tmp_path, SHAPE)
+    costs = costs_on(target, tmp_path, INPUTS)
     assert isinstance(costs, TargetCosts)
     model = trained()
     structure = structure_of(model, SHAPE)
@@ -250,12 +264,12 @@ def test_microcontroller_costs_are_those_of_the_cost_model(tmp_path: Path) -> No
 )
 def test_a_metric_that_the_target_lacks_is_named(target: str, fix: str, tmp_path: Path) -> None:
     with pytest.raises(PruningError, match=f"'{target}' has no cycles figure") as caught:
-        costs_on(get_target(target), tmp_path, SHAPE, "cycles")
+        costs_on(get_target(target), tmp_path, INPUTS, "cycles")
     assert caught.value.fix == fix
 
 
 def test_a_runtime_on_this_machine_is_timed(tmp_path: Path) -> None:
-    costs = costs_on(get_target("cpu-litert"), tmp_path, SHAPE)
+    costs = costs_on(get_target("cpu-litert"), tmp_path, INPUTS)
     wide, narrow = costs.measure([trained(width=64, steps=1), trained(width=4, steps=1)])
     assert (wide.unit, wide.kind) == ("ms", Kind.MEASURED)
     assert narrow.value < wide.value

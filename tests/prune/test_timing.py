@@ -11,14 +11,14 @@ from edgesmith.pipeline.cli import app
 from edgesmith.pipeline.errors import NotFasterError
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.values import Kind, Measurement
-from edgesmith.prune.costs import QUICK
+from edgesmith.prune.costs import QUICK, noise
 from edgesmith.prune.timing import require_faster, speedup
 from edgesmith.prune.values import Speedup
 from edgesmith.quantize.options import PTQOptions
 from tests.prune.nets import Classifier, settled
 from tests.prune.test_stage import project
 
-SHAPE = (3, 8, 8)
+INPUTS = noise((3, 8, 8))
 WIDE, NARROW = (settled(lambda width=width: Classifier(width)) for width in (64, 8))  # type: ignore[misc]
 
 
@@ -41,7 +41,7 @@ def test_both_models_are_timed_as_they_are_deployed(
     target: str, formats: PTQOptions, tmp_path: Path
 ) -> None:
     """An eighth of the channels is a fiftieth of the work: no noise hides that."""
-    found = speedup(get_target(target), WIDE, NARROW, SHAPE, formats, tmp_path)
+    found = speedup(get_target(target), WIDE, NARROW, INPUTS, formats, tmp_path)
     assert found is not None
     assert found.after.value < found.before.value
     assert found.before.samples == found.after.samples == 300
@@ -50,11 +50,11 @@ def test_both_models_are_timed_as_they_are_deployed(
 
 
 def test_a_target_without_a_clock_has_no_figure(tmp_path: Path) -> None:
-    assert speedup(get_target("c-host"), WIDE, NARROW, SHAPE, QUICK, tmp_path) is None
+    assert speedup(get_target("c-host"), WIDE, NARROW, INPUTS, QUICK, tmp_path) is None
     fp8 = PTQOptions(weights="fp8-e4m3", activations="fp8-e4m3", ranges="min-max")
     target = get_target("cuda-fp8")
     if target.unavailable():
-        assert speedup(target, WIDE, NARROW, SHAPE, fp8, tmp_path / "none") is None
+        assert speedup(target, WIDE, NARROW, INPUTS, fp8, tmp_path / "none") is None
 
 
 @pytest.mark.parametrize("after", [0.2, 0.25])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.examples.loading import example
 
 
 @pytest.fixture(scope="session")
-def _cluster() -> Iterator[None]:
+def cluster() -> Iterator[Any]:
     pytest.importorskip("ray")
-    with example("ray_cluster", "search.py:two_nodes")():
-        yield
+    with example("ray_cluster", "search.py:two_nodes")() as made:
+        yield made

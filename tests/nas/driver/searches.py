@@ -18,6 +18,7 @@ from edgesmith.nas.executors.serial import Serial
 from edgesmith.nas.samplers.base import Asking, Log, Sampler
 from edgesmith.nas.space import Candidate, Gene, Moot, Space
 from edgesmith.nas.values import Constraint, Metrics, Objective, PredictorQuality, Proposal, Task
+from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.errors import UnsupportedError
 
 SPACE = Space(
@@ -155,7 +156,8 @@ class Trouble:
     """An evaluation, for workers, that goes wrong where the width is 16.
 
     Args:
-        kind: how; `once` dies only if the folder has no note of it yet.
+        kind: how; `once` dies, and `with node` waits for the end of its node of a Ray cluster, only
+            if the folder has no note of it yet.
         folder: for notes.
     """
 
@@ -176,6 +178,9 @@ class Trouble:
         if self.kind == "dies" or (self.kind == "once" and not note.exists()):
             note.touch()
             os._exit(3)
+        if self.kind == "with node" and not note.exists():
+            write_atomically(note, _node().encode())
+            time.sleep(600)
         if self.kind == "hangs":
             time.sleep(600)
         if self.kind == "refuses":
@@ -185,6 +190,14 @@ class Trouble:
         if self.kind == "threads":
             return {name: float(os.environ[name]) for name in ("OMP_NUM_THREADS",)}
         return metrics_of(choices)
+
+
+def _node() -> str:
+    """Of a Ray cluster, on which this runs."""
+    import ray
+
+    found: str = ray.get_runtime_context().get_node_id()
+    return found
 
 
 def batch(*widths: int) -> Sequence[Choices]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -39,7 +40,7 @@ WITH_WORKERS = ("pool", "ray")
 
 def configured(name: str, request: pytest.FixtureRequest) -> Configured:
     if name == "ray":
-        request.getfixturevalue("_cluster")
+        request.getfixturevalue("cluster")
     kind: Any = executors().get(name)
     return kind if name == "serial" else lambda **options: kind(**{"workers": 2, **options})
 
@@ -226,7 +227,7 @@ def test_a_search_that_is_killed_leaves_no_process_behind(
     assert _soon(lambda: not _left(started))
 
 
-@pytest.mark.usefixtures("_cluster")
+@pytest.mark.usefixtures("cluster")
 def test_the_example_searches_on_the_node_with_the_board(tmp_path: Path) -> None:
     cloudpickle: Any = pytest.importorskip("ray.cloudpickle")
     searched = example("ray_cluster", "search.py:found_on_the_board")
@@ -236,7 +237,31 @@ def test_the_example_searches_on_the_node_with_the_board(tmp_path: Path) -> None
     assert found.trials[found.chosen].metrics["weight_bytes"] <= 4096
 
 
-@pytest.mark.usefixtures("_cluster")
+def test_a_node_that_is_lost_leaves_its_candidate_to_the_others(
+    cluster: Any, tmp_path: Path
+) -> None:
+    nodes = [cluster.add_node(num_cpus=1, resources={"spare": 1}) for _ in range(2)]
+
+    def lose() -> None:
+        assert _soon((tmp_path / "died").exists)
+        (lost,) = (each for each in nodes if each.node_id == (tmp_path / "died").read_text())
+        nodes.remove(lost)
+        cluster.remove_node(lost, allow_graceful=False)
+
+    asked = batch(16, 32, 8, 32)
+    try:
+        with ThreadPoolExecutor() as beside:
+            losing = beside.submit(lose)
+            found = outcomes(Ray(resources={"spare": 1}), Trouble("with node", tmp_path), asked)
+            losing.result()
+    finally:
+        for node in nodes:
+            cluster.remove_node(node)
+    assert found == [good(each) for each in asked]
+    assert len(nodes) == 1
+
+
+@pytest.mark.usefixtures("cluster")
 def test_a_resource_that_no_node_has_is_an_error() -> None:
     with pytest.raises(SearchError, match="no node of the Ray cluster offers CPU: 1, fpga: 1"):
         outcomes(Ray(resources={"fpga": 1}), Trouble(), batch(32))

@@ -16,7 +16,7 @@ from edgesmith.nas.outcome import said_of_formats
 from edgesmith.nas.seeds import corners
 from edgesmith.pipeline.errors import TargetUnsupportedError
 from edgesmith.pipeline.target_facts import get_target
-from edgesmith.prune.costs import QUICK, exported
+from edgesmith.prune.costs import QUICK, exported, noise
 from edgesmith.targets.base import TargetDescription
 from edgesmith.targets.graph.legalizer import legalize
 from edgesmith.targets.graph.onnx_reader import read_onnx
@@ -52,7 +52,7 @@ def _joint(target: TargetDescription, *targets: TargetDescription) -> Joint:
 
 def _deployed(found: Joint, target: TargetDescription, choices: dict[str, int | str]) -> None:
     options = dataclasses.replace(QUICK, overrides=found.genes.overrides(choices))
-    legalize(read_onnx(exported(found.model, SHAPE, options), "model"), target)
+    legalize(read_onnx(exported(found.model, noise(SHAPE), options), "model"), target)
 
 
 def test_what_an_operator_lacks_is_not_offered_there() -> None:
