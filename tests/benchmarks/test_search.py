@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,9 +213,15 @@ def test_held_memory_is_what_lives_at_the_same_time() -> None:
 def test_workers_of_a_cluster_share_the_evaluations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cloudpickle: Any = pytest.importorskip("ray.cloudpickle")
+    module = sys.modules[ray_workers.__name__]
+    cloudpickle.register_pickle_by_value(module)  # workers do not find it otherwise
     for name, value in {"WORKERS": 2, "SLEEP_MS": 1, "TASKS_PER_WORKER": 2}.items():
         monkeypatch.setattr(ray_workers, name, value)
-    (row,) = ray_workers.ray_workers(tmp_path)
+    try:
+        (row,) = ray_workers.ray_workers(tmp_path)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
     assert row.value > 0
     assert not ray.is_initialized()
 
