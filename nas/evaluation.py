@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -109,9 +110,14 @@ class Evaluator:
         with one_thread():
             return self._metrics(choices, self.quantized(choices))
 
-    def trained(self, choices: Mapping[str, Choice], learning: Learning) -> dict[str, float]:
+    def trained(
+        self, choices: Mapping[str, Choice], learning: Learning, checkpoints: Path
+    ) -> dict[str, float]:
         """The same, after the quantization-aware training that `options.qat` asks for: as the
         `quantize` stage does it, on as many threads.
+
+        Args:
+            checkpoints: where that stage finds what was trained here.
 
         Raises:
             EdgesmithError: as when called, or training diverged.
@@ -122,6 +128,7 @@ class Evaluator:
             learning,
             self._with_formats(choices, self._options),
             seed=self._seed,
+            checkpoints=checkpoints,
         )
         return self._metrics(choices, made.quantized)
 

@@ -179,13 +179,14 @@ class _Climb:
         if not chosen:
             return found, tuple(rungs)
         evaluator, learning = self.evaluator, self.workplace.learning()
+        trainings = self.workplace.trainings
         with self.workplace.archive(self.joint, evaluator, TRAINED) as archive:
             found, rung = ladder.trained(
                 found,
                 self.task,
                 self.rule,
                 chosen,
-                lambda choices: evaluator.trained(choices, learning),
+                lambda choices: evaluator.trained(choices, learning, trainings),
                 archive,
                 self.progress,
                 _provenance(self.workplace, evaluator) | {"trained": "quantization-aware"},

@@ -78,6 +78,7 @@ class Workplace:
         load, data: output folders of those stages.
         name: of this search: another one, which asks for other candidates, has another.
         network: folder of importances and super-networks, which other searches share.
+        trainings: folder of finalists' trainings, which the stage `quantize` shares.
         scoring: what scores rest on beside the super-network, in a digest.
         expected: facts that have to hold where candidates are scored; anything if not given.
     """
@@ -89,6 +90,7 @@ class Workplace:
     data: Path
     name: str
     network: Path
+    trainings: Path
     scoring: str
     expected: Facts | None = None
 

@@ -44,6 +44,18 @@ def kept_folder(stage: Stage, context: StageContext, kind: str, parts: object) -
     return context.spec.folder / STATE / kind / digest
 
 
+def trainings_folder(context: StageContext) -> Path:
+    """A folder of quantization-aware trainings of the spec's model on its data, whichever stage
+    begins and whichever ends them; it may not exist yet.
+    """
+    from edgesmith.pipeline.own_source import own_source_digest
+    from edgesmith.pipeline.versions import installed
+
+    inputs = {name: context.records[name].digest for name in ("load", "data")}
+    parts = [inputs, own_source_digest(), installed("torch", "brevitas", "numpy")]
+    return context.spec.folder / STATE / "trainings" / digest_of(parts)
+
+
 def _inputs(stage: Stage, context: StageContext) -> dict[str, str]:
     return {name: context.records[name].digest for name in stage.requires(context.spec)}
 

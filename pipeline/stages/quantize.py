@@ -96,15 +96,14 @@ class Quantize(PTQOptions, Stage):
         options: QAT,
         context: StageContext,
     ) -> QuantizedModel:
-        """After quantization-aware training, which goes on where an interrupted run ended."""
-        import shutil
-
+        """After quantization-aware training, which goes on where an interrupted run ended, or the
+        search that trained this very start.
+        """
         from edgesmith.pipeline.pruned import teacher_of
         from edgesmith.pipeline.splits import read_split
-        from edgesmith.pipeline.unfinished import unfinished_folder
+        from edgesmith.pipeline.unfinished import trainings_folder
         from edgesmith.quantize.qat.train import Learning, train_quantized
 
-        unfinished = unfinished_folder(self, context)
         data = context.inputs["data"]
         trained = train_quantized(
             start,
@@ -113,12 +112,13 @@ class Quantize(PTQOptions, Stage):
             seed=context.seed,
             masks=masks,
             progress=context.progress,
-            checkpoint=unfinished / "training.pt",
+            checkpoints=trainings_folder(context),
         )
         trained.result.save(context.folder)
         for line in trained.result.summary():
             context.log.info("%s", line)
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if trained.checkpoint is not None:
+            trained.checkpoint.unlink(missing_ok=True)
         return trained.quantized
 
 

@@ -105,7 +105,7 @@ class Search(SearchOptions, Stage):
         from edgesmith.nas.workplace import Workplace
         from edgesmith.pipeline.errors import SearchError
         from edgesmith.pipeline.stages.quantize import formats_left_open
-        from edgesmith.pipeline.unfinished import kept_folder, unfinished_folder
+        from edgesmith.pipeline.unfinished import kept_folder, trainings_folder, unfinished_folder
 
         spec = context.spec
         if spec.model.kind == "file":
@@ -121,6 +121,7 @@ class Search(SearchOptions, Stage):
             context.inputs["data"],
             unfinished_folder(self, context, _FREE).name,
             kept_folder(self, context, "super-networks", self._trained_with(spec)),
+            trainings_folder(context),
             self._scored_with(spec, context.target),
         )
         chosen = search_jointly(workplace, context.folder / FRONT, context.progress)

@@ -9,6 +9,7 @@ selection split.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from torch import nn
 
 from edgesmith.pipeline.errors import DivergedTrainingError, QuantizationError
+from edgesmith.pipeline.jsonvalue import to_data
+from edgesmith.pipeline.spec import canonical_json
 from edgesmith.pipeline.training.trainer import ParameterGroup, Trainer, Tuned, accuracy
 from edgesmith.quantize.ptq import QuantizedModel, quantize
 from edgesmith.quantize.qat.masks import check_masked_formats, folded_masks
@@ -51,10 +54,15 @@ class Learning:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A quantized model, and how it came to be."""
+    """A quantized model, and how it came to be.
+
+    Args:
+        checkpoint: the file with the state of its training; None where none was kept.
+    """
 
     quantized: QuantizedModel
     result: QATResult
+    checkpoint: Path | None = None
 
 
 def quantize_and_train(
@@ -67,13 +75,13 @@ def quantize_and_train(
     masks: Masks | None = None,
     progress: Progress | None = None,
     targets: Sequence[TargetDescription] = (),
-    checkpoint: Path | None = None,
+    checkpoints: Path | None = None,
 ) -> Trained:
     """Post-training quantization, then `options.qat`.
 
     Args:
         masks: parameter of the model -> True where a weight stays; the others stay zero codes.
-        checkpoint: see `train_quantized`.
+        checkpoints: see `train_quantized`.
 
     Raises:
         QuantizationError: `options.qat` is not set; and what `quantize` raises.
@@ -89,7 +97,7 @@ def quantize_and_train(
         seed=seed,
         masks=folded_masks(model, masks or {}, start.sample_shape),
         progress=progress,
-        checkpoint=checkpoint,
+        checkpoints=checkpoints,
     )
 
 
@@ -101,14 +109,16 @@ def train_quantized(
     seed: int,
     masks: Masks | None = None,
     progress: Progress | None = None,
-    checkpoint: Path | None = None,
+    checkpoints: Path | None = None,
 ) -> Trained:
     """Train a quantized model's weights, biases and scales.
 
     Args:
         start: it is not changed.
         masks: layer -> True where a weight is trained (`folded_masks`).
-        checkpoint: a file to resume from, written after every epoch.
+        checkpoints: a folder with a file for every start and what it is trained with, written
+            after every epoch: the same training goes on from there, and is not done twice.
+            Trainings on other data or with another teacher need another folder.
 
     Raises:
         QuantizationError: a masked layer has a format without zero.
@@ -123,6 +133,10 @@ def train_quantized(
     if scales:
         groups.append(ParameterGroup(scales, options.scale_rate, decays=False))
     teacher = learning.teacher or start.floating
+    checkpoint = None
+    if checkpoints is not None:
+        own = learning.teacher is None
+        checkpoint = checkpoints / f"{_identity(network, [to_data(options), seed, own])}.pt"
     trainer = Trainer(network, teacher, options, seed=seed, groups=groups, checkpoint=checkpoint)
     tuned = trainer.run(learning.train, learning.selection, progress, LABEL)
     improved = tuned.improved and tuned.accuracy >= before
@@ -137,9 +151,21 @@ def train_quantized(
     )
     _check_usable(result, tuned, learning.selection)
     if not improved:
-        return Trained(start, result)
+        return Trained(start, result, checkpoint)
     quantized = replace(start, module=network.frozen(), integers=network.integers())
-    return Trained(quantized, result)
+    return Trained(quantized, result, checkpoint)
+
+
+def _identity(network: TrainedNetwork, parts: list[object]) -> str:
+    """A digest of what a training starts from, and of `parts`."""
+    integers = network.integers().tensors
+    described = canonical_json([parts, [to_data(each.header) for each in integers]])
+    digest = hashlib.sha256(described.encode())
+    for each in integers:
+        digest.update(each.scale.tobytes() + each.zero_point.tobytes())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {list(value.shape)}\n".encode() + value.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _check_usable(result: QATResult, tuned: Tuned, selection: Split) -> None:

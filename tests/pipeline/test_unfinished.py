@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 from edgesmith.pipeline.spec import Spec
 from edgesmith.pipeline.stage import Stage, StageContext
-from edgesmith.pipeline.unfinished import kept_folder, unfinished_folder
+from edgesmith.pipeline.unfinished import kept_folder, trainings_folder, unfinished_folder
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,11 @@ def context(folder: Path, *, digest: str = "a", seed: int = 0) -> StageContext:
     """Of which only the spec's folder, the seed and a record's digest are looked at."""
     given = {
         "spec": SimpleNamespace(folder=folder),
-        "records": {"load": SimpleNamespace(digest=digest), "other": SimpleNamespace(digest="x")},
+        "records": {
+            "load": SimpleNamespace(digest=digest),
+            "data": SimpleNamespace(digest="d"),
+            "other": SimpleNamespace(digest="x"),
+        },
         "seed": seed,
         "target": None,
     }
@@ -67,3 +71,10 @@ def test_what_is_kept_depends_on_its_parts_and_inputs_alone(tmp_path: Path) -> N
         kept_folder(Long(), context(tmp_path, seed=1), "networks", {"epochs": 2}),
     )
     assert folder not in others
+
+
+def test_trainings_depend_on_model_and_data_alone(tmp_path: Path) -> None:
+    folder = trainings_folder(context(tmp_path))
+    assert folder.parent == tmp_path / ".edgesmith/trainings"
+    assert folder == trainings_folder(context(tmp_path, seed=1))
+    assert folder != trainings_folder(context(tmp_path, digest="b"))

@@ -104,7 +104,7 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
 
 def test_finalists_are_trained_and_the_integers_of_the_choice_ship(tmp_path: Path) -> None:
     """What training gave in the search, the stage `quantize` gives again: the same accuracy of the
-    same integers, on the same samples.
+    same integers, on the same samples; the choice is not trained twice.
     """
     changes = (
         ("minimize:", "scored: 48\n    finalists: 2\n    minimize:"),
@@ -122,6 +122,8 @@ def test_finalists_are_trained_and_the_integers_of_the_choice_ship(tmp_path: Pat
     after = qat_result(outputs(folder, "quantize"))
     assert after is not None
     assert after.after == trained.accuracy[result.chosen]
+    # `quantize` found what the search had trained, and left the other finalist's.
+    assert len([*(folder / ".edgesmith/trainings").glob("*/*.pt")]) == len(trained.accuracy) - 1
     report = (folder / "runs/bars/c-host/report.html").read_text()
     assert "From many candidates to one" in report
     for name in ("trials", "confirmed", "trained"):

@@ -98,7 +98,7 @@ def test_trained_integers_are_deployed(
     assert result.epochs == 2
     assert result.after >= result.before
     assert any("quantization-aware training, 2 epochs" in note for note in found.notes)
-    assert not any((folder / ".edgesmith/unfinished").glob("*"))
+    assert not any((folder / ".edgesmith/trainings").glob("*/*.pt"))
     if prune:
         masks = load_masks(outputs(folder, "prune"))
         codes = Searched.load(outputs(folder, "quantize"))["conv1.weight"].codes
@@ -117,13 +117,13 @@ def test_a_killed_training_goes_on(tmp_path: Path) -> None:
         command, cwd=killed, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while not list((killed / ".edgesmith/unfinished").glob("quantize-*/training.pt")):
+    while not list((killed / ".edgesmith/trainings").glob("*/*.pt")):
         assert running.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    assert list((killed / ".edgesmith/unfinished").glob("quantize-*/training.pt"))
+    assert list((killed / ".edgesmith/trainings").glob("*/*.pt"))
     for folder in (killed, tmp_path / "whole"):
         done = edgesmith(folder, "run", "spec.yaml")
         assert done.returncode == 0, done.stdout + done.stderr

@@ -28,9 +28,9 @@ NARROW = PTQOptions(weights="int2-per-tensor", activations="int4")
 
 
 def train(
-    options: PTQOptions = NARROW, qat: QAT = OPTIONS, checkpoint: Path | None = None
+    options: PTQOptions = NARROW, qat: QAT = OPTIONS, checkpoints: Path | None = None
 ) -> Trained:
-    return train_quantized(start(options), DATA, qat, seed=3, checkpoint=checkpoint)
+    return train_quantized(start(options), DATA, qat, seed=3, checkpoints=checkpoints)
 
 
 class Stopped(Exception):
@@ -117,22 +117,44 @@ def test_the_same_seed_gives_the_same_integers() -> None:
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_a_resumed_training_equals_an_uninterrupted_one(epoch: int, tmp_path: Path) -> None:
     whole = train()
-    path = tmp_path / "training.pt"
     with pytest.raises(Stopped):
         train_quantized(
-            start(NARROW), DATA, OPTIONS, seed=3, progress=StopBefore(epoch), checkpoint=path
+            start(NARROW), DATA, OPTIONS, seed=3, progress=StopBefore(epoch), checkpoints=tmp_path
         )
-    assert path.exists() == (epoch > 0)
-    resumed = train(checkpoint=path)
+    assert len([*tmp_path.iterdir()]) == (epoch > 0)
+    resumed = train(checkpoints=tmp_path)
+    assert [*tmp_path.iterdir()] == [resumed.checkpoint]
     assert resumed.result == whole.result
     assert resumed.quantized.searched().same_as(whole.quantized.searched())
 
 
+def test_a_training_is_not_done_twice(tmp_path: Path) -> None:
+    once = train(checkpoints=tmp_path)
+    again = train_quantized(
+        start(NARROW), DATA, OPTIONS, seed=3, progress=StopBefore(0), checkpoints=tmp_path
+    )
+    assert again.result == once.result
+    assert again.quantized.searched().same_as(once.quantized.searched())
+
+
+def test_another_training_has_another_checkpoint(tmp_path: Path) -> None:
+    taught = replace(DATA, teacher=model().eval())
+    found = [
+        train(checkpoints=tmp_path),
+        train(PTQOptions(weights="int4"), checkpoints=tmp_path),
+        train(qat=replace(OPTIONS, epochs=2), checkpoints=tmp_path),
+        train_quantized(start(NARROW), DATA, OPTIONS, seed=4, checkpoints=tmp_path),
+        train_quantized(start(NARROW), taught, OPTIONS, seed=3, checkpoints=tmp_path),
+    ]
+    assert len({each.checkpoint for each in found}) == len(found)
+
+
 def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
-    path = tmp_path / "training.pt"
+    path = train(checkpoints=tmp_path).checkpoint
+    assert path is not None
     path.write_bytes(b"no checkpoint")
     with pytest.raises(CacheError, match="delete it"):
-        train(checkpoint=path)
+        train(checkpoints=tmp_path)
 
 
 def test_divergence_keeps_the_best_and_says_so() -> None:
