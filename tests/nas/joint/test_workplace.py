@@ -38,9 +38,7 @@ class Said(SilentProgress):
 def place(folder: Path) -> Workplace:
     """Of which only the folder is looked at."""
     nothing = cast("Any", None)
-    return Workplace(
-        nothing, nothing, nothing, folder, folder, "search", folder, folder, "scored"
-    )
+    return Workplace(nothing, nothing, nothing, folder, folder, "search", folder, folder, "scored")
 
 
 def test_weights_and_favourites_come_back(tmp_path: Path) -> None:
