@@ -39,6 +39,11 @@ class Gene:
     name: str
     choices: tuple[Choice, ...]
 
+    @property
+    def kind(self) -> str:
+        """What it is a choice of: the name up to its colon."""
+        return self.name.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class Moot:

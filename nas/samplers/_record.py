@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from scipy.stats import qmc
+
 from edgesmith.nas.front import nondominated, ranked
 from edgesmith.nas.space import Candidate, Floats, Space, neighbours
 from edgesmith.nas.values import Metrics, Proposal, Task, Trial
@@ -15,7 +17,8 @@ _TRIES = 200
 """Draws in a row that bring nothing new, before what is left is looked for one by one."""
 _FEASIBLE_TRIES = 20
 _CACHED = 1 << 17
-_LEAN = 4.0
+_LEAN = 12.0
+"""How closely choices keep to their level: at 0 not at all."""
 
 
 class Record:
@@ -98,20 +101,24 @@ class Record:
         return self._drawn([None] * count, generator, set(taken))
 
     def of_all_sizes(self, count: int, generator: np.random.Generator) -> list[Candidate]:
-        """As `drawn`, but from all first to all last choices: by chance alone all are of medium
-        size, and predictors have to know the ends too.
+        """As `drawn`, but from all first to all last choices, of every kind apart: by chance alone
+        all are of medium size in medium formats, and predictors have to know the ends and tell the
+        kinds apart. Levels are points of a scrambled Halton sequence with an axis for each kind.
         """
-        return self._drawn(np.linspace(0.0, 1.0, max(count, 0)).tolist(), generator, set())
+        kinds = [gene.kind for gene in self.task.space.genes]
+        axes = sorted(set(kinds))
+        points = qmc.Halton(len(axes), rng=generator).random(max(count, 0))
+        return self._drawn(list(points[:, [axes.index(kind) for kind in kinds]]), generator, set())
 
     def _drawn(
         self,
-        levels: Sequence[float | None],
+        levels: Sequence[Floats | None],
         generator: np.random.Generator,
         taken: set[Candidate],
     ) -> list[Candidate]:
         found: list[Candidate] = []
-        for level in levels[: self.left]:
-            each = self._draw(level, generator, taken)
+        for own in levels[: self.left]:
+            each = self._draw(own, generator, taken)
             if each is None:
                 each = next(self._remaining(taken), None)
             if each is None:
@@ -121,13 +128,13 @@ class Record:
         return found
 
     def _draw(
-        self, level: float | None, generator: np.random.Generator, taken: set[Candidate]
+        self, levels: Floats | None, generator: np.random.Generator, taken: set[Candidate]
     ) -> Candidate | None:
         """The first of some draws that is feasible, or the best of them; None if none is new."""
         new: dict[Candidate, float] = {}
         for _ in range(_TRIES):
             # What is too large for a limit is drawn again with smaller choices.
-            lean = None if level is None else level + (1 - level) * len(new) / _FEASIBLE_TRIES
+            lean = None if levels is None else levels + (1 - levels) * len(new) / _FEASIBLE_TRIES
             candidate = _leaning(self.task.space, lean, generator)
             if candidate in self.asked or candidate in taken:
                 continue
@@ -149,12 +156,14 @@ def seeds(task: Task) -> list[Proposal]:
     return [Proposal(task.space.canonical(each.candidate), each.origin) for each in task.seeds]
 
 
-def _leaning(space: Space, level: float | None, generator: np.random.Generator) -> Candidate:
-    """A random candidate, whose choices lean to the first ones at level 0, the last ones at 1."""
-    if level is None:
+def _leaning(space: Space, levels: Floats | None, generator: np.random.Generator) -> Candidate:
+    """A random candidate; where a gene's level [genes] is 0 it leans to the first choice, where it
+    is 1 to the last.
+    """
+    if levels is None:
         return space.drawn(generator)
     sizes = np.array(space.sizes)
-    shares = generator.beta(1 + _LEAN * level, 1 + _LEAN * (1 - level), len(sizes))
+    shares = generator.beta(1 + _LEAN * levels, 1 + _LEAN * (1 - levels))
     return space.canonical(np.minimum(shares * sizes, sizes - 1).astype(int).tolist())
 
 
