@@ -116,14 +116,14 @@ class PredictorQuality:
     """How well an objective was predicted, after so many evaluations.
 
     Args:
-        predictor: the one that cross-validation chose.
+        used: predictors that cross-validation chose, the best first; their average is used.
         tau: Kendall's rank correlation in cross-validation, of each predictor and, under
             `proxy`, of multiply-accumulates times bits.
     """
 
     metric: str
     evaluations: int
-    predictor: str
+    used: tuple[str, ...]
     tau: dict[str, float]
 
 

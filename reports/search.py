@@ -282,7 +282,7 @@ def _quality(found: PredictorQuality, predictors: list[str]) -> PredictorLine:
     return PredictorLine(
         title_of(found.metric),
         count(found.evaluations),
-        visible(found.predictor),
+        visible(" and ".join(found.used)),
         tuple(_tau(found.tau.get(name)) for name in predictors),
     )
 

@@ -87,7 +87,7 @@ def _tau_lines(found: SearchResult, metrics: Sequence[str]) -> Iterator[Figure]:
                 "showlegend": at == 0,
                 "line": {"color": colour, "width": 1.6, "dash": "dash" if proxy else "solid"},
                 "marker": {"color": colour, "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 6},
-                "customdata": [_tau_said(name, each.predictor, each.tau[name]) for each in known],
+                "customdata": [_tau_said(name, each.used, each.tau[name]) for each in known],
                 "hovertemplate": "%{customdata}<br>after %{x} evaluations<extra></extra>",
             }
 
@@ -97,6 +97,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _tau_said(name: str, chosen: str, tau: float) -> str:
-    used = ", used from then on" if name == chosen else ""
+def _tau_said(name: str, chosen: Sequence[str], tau: float) -> str:
+    used = ", used from then on" if name in chosen else ""
     return f"{literal(name)}{used}: tau {significant(tau)}"

@@ -161,7 +161,7 @@ def _predicted(problem: Problem) -> Iterator[Row]:
         features = Features(record, known)
         for name, found in taus.items():
             learned = scale_of(name).forth(_column(problem, known, name))
-            fitted, *_ = chosen(features(known), learned, None, FOLDS, seed)
+            fitted = chosen(features(known), learned, None, FOLDS, seed)
             actual = _column(problem, others, name)
             found.append(rank_correlation(fitted.predict(features(others)), actual))
             proxies[name].append(rank_correlation(_column(problem, others, PROXY_METRIC), actual))

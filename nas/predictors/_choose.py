@@ -1,7 +1,8 @@
-"""Which predictor to believe: the one that ranks unseen candidates best."""
+"""Which predictors to believe: those that rank unseen candidates best, together."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -13,12 +14,34 @@ from edgesmith.nas.space import Floats
 
 PROXY = "proxy"
 Folds = npt.NDArray[np.int64]
+_TOGETHER = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """What the best predictors say, on average.
+
+    Args:
+        fitted: by name, the best first.
+        taus: Kendall's tau of all predictors and the proxy, between all values and what was
+            predicted for them while they were left out.
+    """
+
+    fitted: dict[str, Fitted]
+    taus: dict[str, float]
+
+    def predict(self, features: Floats) -> Floats:
+        """Features [N, F] -> the metric [N]."""
+        return np.mean([each.predict(features) for each in self.fitted.values()], axis=0)
 
 
 def chosen(
     features: Floats, values: Floats, proxy: Floats | None, folds: int, seed: int
-) -> tuple[Fitted, str, dict[str, float]]:
-    """The predictor with the best rank correlation in cross-validation, fitted to everything.
+) -> Chosen:
+    """The predictors with the best rank correlations in cross-validation, fitted to everything.
+
+    Two of them: on few measurements which one is better is much of it chance, and they err
+    differently, so that their average errs less than either.
 
     The proxy is reported and never chosen: it predicts that more operations are always better, so
     that no candidate would dominate another. What it knows, predictors are given as a feature.
@@ -29,10 +52,6 @@ def chosen(
         proxy: [N], multiply-accumulates times bits; None where they are unknown.
         folds: of the cross-validation, at most N.
         seed: shuffles the folds.
-
-    Returns:
-        What it learned, its name, and Kendall's tau of each by name: between all values and what
-        was predicted for them while they were left out.
     """
     fold = np.random.default_rng(seed).permutation(len(values)) % min(folds, len(values))
     known = _known()
@@ -40,10 +59,10 @@ def chosen(
         name: rank_correlation(_left_out(predictor, features, values, fold), values)
         for name, predictor in known.items()
     }
-    best = max(taus, key=lambda name: taus[name])
+    best = sorted(taus, key=lambda name: -taus[name])[:_TOGETHER]
     if proxy is not None:
         taus[PROXY] = rank_correlation(proxy, values)
-    return known[best].fit(features, values), best, taus
+    return Chosen({name: known[name].fit(features, values) for name in best}, taus)
 
 
 def _left_out(predictor: Predictor, features: Floats, values: Floats, fold: Folds) -> Floats:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesmith.nas.predictors._choose import chosen
+from edgesmith.nas.predictors._choose import Chosen, chosen
 from edgesmith.nas.predictors._scales import scale_of
-from edgesmith.nas.predictors.base import Fitted
 from edgesmith.nas.samplers._record import metrics_of
 from edgesmith.nas.samplers.base import Log
 from edgesmith.nas.space import Floats
@@ -23,14 +22,14 @@ PROXY_METRIC = "bit-operations"
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """A predictor for each metric that has to be measured; computed metrics are exact.
+    """Predictors for each metric that has to be measured; computed metrics are exact.
 
     Args:
         fitted: by metric.
     """
 
     task: Task
-    fitted: Mapping[str, Fitted]
+    fitted: Mapping[str, Chosen]
 
     @classmethod
     def learned(
@@ -59,8 +58,11 @@ class Surrogate:
             if name in computed[0]:
                 continue
             values = scale_of(name).forth(np.array([each[name] for each in metrics]))
-            fitted[name], best, taus = chosen(features, values, proxy, folds, task.seed)
-            log.predictors.append(PredictorQuality(name, len(metrics), best, taus))
+            found = chosen(features, values, proxy, folds, task.seed)
+            fitted[name] = found
+            log.predictors.append(
+                PredictorQuality(name, len(metrics), tuple(found.fitted), found.taus)
+            )
         return cls(task, fitted)
 
     def __call__(self, features: Floats, computed: Sequence[Metrics]) -> tuple[Floats, Floats]:

@@ -6,11 +6,12 @@ Across Modalities", arXiv:2205.10358, for the loop (`linas_plain.py`). What diff
 - genes of dropped blocks are masked: equal models are one candidate, with the same features;
 - operators are categorical, not rounded real ones;
 - nothing is asked for twice, and a batch is what adds most predicted hypervolume together;
-- it begins with the task's seeds, and with random candidates of all sizes.
+- it begins with the task's seeds, and with candidates of all sizes of every kind.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -29,7 +30,8 @@ from edgesmith.nas.space import Candidate, Floats
 from edgesmith.nas.values import Proposal, Task
 
 Count = Annotated[int, Field(ge=1)]
-_LEAST_BATCH = 4
+_LEAST_BATCH = 3
+_SHARE = 5
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Linas(Sampler):
 
     Args:
         first: candidates that are measured before anything is predicted, the seeds among them.
-        batch: candidates between two times of learning, at most; a third of what is known.
-        explore: share of a batch that is random.
+        batch: candidates between two times of learning, at most; a fifth of what is known.
+        explore: share of a batch that is random, rounded down: nothing while batches are small.
         population: of the inner search.
         predicted_evaluations: of each inner search.
         folds: of the cross-validation that chooses predictors.
@@ -70,12 +72,11 @@ class Linas(Sampler):
         self, record: Record, log: Log, generator: np.random.Generator
     ) -> list[Proposal]:
         # While little is known, predictors learn again soon.
-        count = min(self.batch, max(len(record.measured) // 3, _LEAST_BATCH), record.left)
+        count = min(self.batch, max(len(record.measured) // _SHARE, _LEAST_BATCH), record.left)
         best: list[Candidate] = []
         if len(record.measured) >= LEAST and count:
-            wanted = count - round(self.explore * count)
-            pool = self._pool(record, log, generator)
-            best = pool.best(wanted, record.front())
+            wanted = count - math.floor(self.explore * count)
+            best = self._pool(record, log, generator).best(wanted, record.front())
         proposals = [Proposal(each, "predicted front") for each in best]
         drawn = record.drawn(count - len(best), generator, best)
         return proposals + [Proposal(each, "exploration") for each in drawn]

@@ -77,7 +77,7 @@ class Walk(Sampler):
                     batch.append(Proposal(candidate, "walk"))
                     asked.add(candidate)
             trials += yield batch
-        log.predictors.append(PredictorQuality("accuracy", len(trials), "none", {}))
+        log.predictors.append(PredictorQuality("accuracy", len(trials), ("none",), {}))
 
 
 @dataclass(frozen=True)

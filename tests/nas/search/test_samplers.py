@@ -221,7 +221,7 @@ def test_a_cost_that_adds_up_is_learned_from_few() -> None:
     known = record.of_all_sizes(16, np.random.default_rng(0))
     others = record.of_all_sizes(150, np.random.default_rng(1))
     features = Features(record, known)
-    fitted, *_ = chosen(features(known), np.array([cost(each) for each in known]), None, 5, 0)
+    fitted = chosen(features(known), np.array([cost(each) for each in known]), None, 5, 0)
     predicted = fitted.predict(features(others))
     actual = np.array([cost(each) for each in others])
     assert rank_correlation(predicted, actual) > 0.97
