@@ -90,11 +90,20 @@ def test_the_best_in_cross_validation_are_chosen_and_the_proxy_only_reported() -
     assert set(found.fitted) < set(NAMES)
 
 
-def test_what_is_predicted_is_the_average_of_the_chosen() -> None:
+def test_what_is_predicted_lies_between_what_the_chosen_say() -> None:
     features, values, _ = table(Network(blocks=4))
     found = chosen(features[:MEASURED], values[:MEASURED], None, 5, 0)
     one, other = (each.predict(features) for each in found.fitted.values())
-    assert found.predict(features) == pytest.approx((one + other) / 2)
+    share = found.weights[0]
+    assert 0.2 < share < 0.8
+    assert found.predict(features) == pytest.approx(share * one + (1 - share) * other)
+
+
+def test_what_is_exact_is_not_averaged_away() -> None:
+    features = np.random.default_rng(0).random((60, 3))
+    values = features @ np.array([5.0, -2.0, 1.0])
+    found = chosen(features[:40], values[:40], None, 5, 0)
+    assert found.predict(features[40:]) == pytest.approx(values[40:], abs=1e-2)
 
 
 @pytest.mark.parametrize("count", [3, 4, 7])

@@ -210,6 +210,22 @@ def test_integer_programs_find_the_front_where_effects_add_up() -> None:
     assert hypervolume(found, ideal, nadir) > 0.97 * hypervolume(losses, ideal, nadir)
 
 
+def test_candidates_of_all_sizes_are_so_in_every_kind_of_choice() -> None:
+    """Narrow ones in wide formats and the other way round: what a kind does is seen apart."""
+    space = NETWORK.space
+    known = np.array(Record(NETWORK.task(200)).of_all_sizes(64, np.random.default_rng(0)))
+    shares = known / (np.array(space.sizes) - 1)
+    kinds = {gene.kind for gene in space.genes}
+    assert kinds == {"width", "depth", "weights", "activations"}
+    levels = {
+        kind: shares[:, [gene.kind == kind for gene in space.genes]].mean(axis=1) for kind in kinds
+    }
+    for kind, level in levels.items():
+        assert np.ptp(level) > 0.8, kind
+    together = np.corrcoef([levels[kind] for kind in ("width", "weights", "activations")])
+    assert np.abs(together[np.triu_indices(3, 1)]).max() < 0.5
+
+
 def test_a_cost_that_adds_up_is_learned_from_few() -> None:
     """Time or instructions are close to a sum of what is computed, and span orders of magnitude."""
 
