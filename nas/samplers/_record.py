@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-
 from scipy.stats import qmc
 
 from edgesmith.nas.front import nondominated, ranked

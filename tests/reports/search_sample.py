@@ -170,7 +170,7 @@ def _predictors(evaluations: int) -> tuple[PredictorQuality, ...]:
         PredictorQuality(
             metric,
             after,
-            "trees",
+            ("trees", "ridge"),
             {"ridge": 0.4 + after / 100, "proxy": 0.6, "trees": 0.5 + after / 100},
         )
         for after in (evaluations // 2, 3 * evaluations // 4)
