@@ -141,7 +141,8 @@ def said_of_formats(wanted: Formats, held: Offered, refused: Refused) -> Iterato
         if (missing := [n for n in getattr(wanted, kind) if n not in getattr(held, kind)])
     ]
     if lost:
-        yield f"not every target takes {' and '.join(lost)}: nowhere offered"
+        said = " and ".join(lost)
+        yield f"not every target takes {said} beside whatever else is offered: nowhere offered"
     if not refused:
         return
     shown = [f"{gene} ({', '.join(sorted(refused[gene]))})" for gene in sorted(refused)[:_SHOWN]]

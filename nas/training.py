@@ -135,12 +135,13 @@ class SuperTrainer:
         taught = whole.detach()
         yield distilled_loss(whole, known, labels, options.distillation, options.temperature)
         del whole
+        draw = self._draw(x, labels, generator)
         if self._learner is None:
-            architectures = [*self._drawn(x, labels, generator)]
+            architectures = [self._strategy.architecture(draw) for _ in range(options.drawn)]
         else:
             architectures = []
             yield from self._learned(x, taught, generator, self._learner)
-        for architecture in (*architectures, self._joint.elastic.smallest()):
+        for architecture in (*architectures, self._strategy.smallest(draw)):
             policy = self._policy(generator) if generator.random() < options.rounded else None
             yield self._divergence(self._run(x, architecture, policy), taught)
 
@@ -166,9 +167,9 @@ class SuperTrainer:
             out: Tensor = self._joint.network(x, architecture, policy)
         return out.float()
 
-    def _drawn(
-        self, x: Tensor, labels: Tensor, generator: np.random.Generator
-    ) -> Iterator[dict[str, int]]:
+    def _draw(self, x: Tensor, labels: Tensor, generator: np.random.Generator) -> Draw:
+        """What the strategy may go by in this step."""
+
         @torch.no_grad()
         def loss(architecture: Architecture) -> float:
             out = self._run(x[:_LOOKED_AT], architecture, None)
@@ -176,9 +177,7 @@ class SuperTrainer:
             return self._group.mean(float(found))  # so that all processes draw the same
 
         joint, done = self._joint, self._trainer.done
-        draw = Draw(joint.elastic, generator, done, joint.counts.macs, loss)
-        for _ in range(self._options.drawn):
-            yield self._strategy.architecture(draw)
+        return Draw(joint.elastic, generator, done, joint.counts.macs, loss)
 
     def _policy(self, generator: np.random.Generator) -> Policy:
         genes = self._joint.genes

@@ -24,6 +24,8 @@ from edgesmith.reports.text import count, exact, significant, visible
 BASELINE = f"{UNIFORM}int8"
 """What the trained model is compared in with the chosen candidate."""
 PROXY = "proxy"
+SIMQ_NAS = {"instructions": 4.80, "time": 4.80, "flash": 3.44}
+"""Up to how many times less latency and size than uniform INT8 at equal accuracy was published."""
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _COMPARED = {
     "bytes": ("smaller", "larger"),
@@ -102,6 +104,7 @@ class SearchView:
 
     Args:
         gain: None where the trained model was not evaluated.
+        published: beside what the literature reached; empty where nothing compares.
         volume: the hypervolume at last, and of what.
         columns: title and kind of every metric in `rows`.
         predictors: names over the columns of `quality`.
@@ -113,6 +116,7 @@ class SearchView:
 
     lead: str
     gain: Gain | None
+    published: str
     cards: tuple[Named, ...]
     columns: tuple[tuple[str, str], ...]
     rows: tuple[TrialLine, ...]
@@ -137,6 +141,7 @@ def search_view(found: SearchResult) -> SearchView:
     return SearchView(
         lead=_lead(found, chosen),
         gain=_gain(found),
+        published=_published(found),
         cards=tuple(_cards(found)),
         columns=tuple((titled(found, name), found.kinds[name]) for name in shown),
         rows=tuple(_line(found, trial, shown) for trial in found.trials),
@@ -206,6 +211,22 @@ def _gain(found: SearchResult) -> Gain | None:
         Number(f"{significant(ratio)}×", found.kinds[cost], repr(ratio)),
         f"{word} {name_of(cost)}" if word in _COUNTED else f"{word} in {name_of(cost)}",
         accuracy,
+    )
+
+
+def _published(found: SearchResult) -> str:
+    """How close the choice comes to what the literature reached; nothing without such a cost."""
+    before, after = _trained(found), found.chosen_metrics
+    shares = [
+        f"{before[name] / after[name] / best:.0%} of its {best:.2f}× in {name_of(name)}"
+        for name, best in SIMQ_NAS.items()
+        if before.get(name) and after.get(name) and (name != "time" or "instructions" not in after)
+    ]
+    if not shares:
+        return ""
+    return (
+        f"Beside SimQ-NAS (arXiv:2312.13301), which is of other models on another machine:"
+        f" {' and '.join(shares)}, both against uniform INT8."
     )
 
 

@@ -1,4 +1,5 @@
-"""LINAS as published: the loop that `linas.py` improves, a baseline of its benchmark.
+"""The loop of LINAS as published, which `linas.py` improves: a baseline of its benchmark. Its
+predictors are those of `linas.py`, so that what is compared is the loop.
 
 Source: Cummings et al., "A Hardware-Aware Framework for Accelerating Neural Architecture Search
 Across Modalities", arXiv:2205.10358: a random population; then, again and again, predictors are

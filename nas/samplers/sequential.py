@@ -19,7 +19,8 @@ class Sequential(Sampler):
     """Half of the evaluations at the widest formats; then formats of some of the front found.
 
     Args:
-        members: of that front whose formats are searched, spread over it, the ends among them.
+        members: of that front whose formats are searched, spread over it, the ends among them; more
+            where these leave evaluations.
         search: what searches either.
     """
 
@@ -39,11 +40,14 @@ class Sequential(Sampler):
         )
         half = task.evaluations // 2 if formats else task.evaluations
         yield from self._searched(architectures, record, half - len(record.asked), log, 0)
-        members = record.best(self.members) if record.measured else []
+        # The first ones share what is left; where they have too few formats for it, others follow.
+        members = record.best(len(record.measured)) if record.measured and formats else []
         for number, member in enumerate(members, 1):
+            if not record.left:
+                return
             narrower = Subspace(task.space, member, tuple(formats))
             yield from record.ask(_uniform(narrower))
-            share = -(-record.left // (len(members) + 1 - number))
+            share = -(-record.left // max(min(self.members, len(members)) + 1 - number, 1))
             yield from self._searched(narrower, record, share, log, number)
 
     def _searched(

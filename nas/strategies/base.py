@@ -52,6 +52,10 @@ class Strategy(ABC):
     def architecture(self, draw: Draw) -> dict[str, int]:
         """The sub-network of the next pass, canonical."""
 
+    def smallest(self, draw: Draw) -> dict[str, int]:
+        """The smallest sub-network that is trained by now: every step ends with it."""
+        return draw.elastic.smallest()
+
     def learner(self, joint: Joint) -> Learner | None:
         """What draws in place of `architecture`, if the strategy learns."""
         return None

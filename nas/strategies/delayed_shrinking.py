@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgesmith.nas.elastic import Dimension
 from edgesmith.nas.strategies.base import Draw, Strategy
 
 _ALL_OPEN = 0.5  # share of the training
@@ -23,9 +24,18 @@ class DelayedShrinking(Strategy):
     name: ClassVar[str] = "delayed-shrinking"
 
     def architecture(self, draw: Draw) -> dict[str, int]:
-        chosen = {}
-        for each in draw.elastic.dimensions:
-            last = len(each.choices) - 1
-            open_ = min(last, math.ceil(last * draw.done / _ALL_OPEN))
-            chosen[each.name] = each.choices[int(draw.generator.integers(open_ + 1))]
+        chosen = {
+            each.name: each.choices[int(draw.generator.integers(_open(each, draw.done)))]
+            for each in draw.elastic.dimensions
+        }
         return draw.elastic.canonical(chosen)
+
+    def smallest(self, draw: Draw) -> dict[str, int]:
+        last = {e.name: e.choices[_open(e, draw.done) - 1] for e in draw.elastic.dimensions}
+        return draw.elastic.canonical(last)
+
+
+def _open(dimension: Dimension, done: float) -> int:
+    """How many of its choices may be drawn."""
+    closed = len(dimension.choices) - 1
+    return 1 + min(closed, math.ceil(closed * done / _ALL_OPEN))

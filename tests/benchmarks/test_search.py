@@ -222,7 +222,7 @@ def test_workers_of_a_cluster_share_the_evaluations(
         (row,) = ray_workers.ray_workers(tmp_path)
     finally:
         cloudpickle.unregister_pickle_by_value(module)
-    assert row.value > 0
+    assert 0.1 < row.value < 2.5
     assert not ray.is_initialized()
 
 

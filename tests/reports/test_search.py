@@ -79,6 +79,10 @@ def test_the_choice_is_compared_with_the_trained_model() -> None:
     assert cards["Accuracy"].number.samples == "n = 5,000"
     assert float(cards["Accuracy"].number.exact.split()[0]) == CHOSEN.metrics["accuracy"] + 0.25
     assert cards["Flash"].compared.endswith("× smaller than uniform int8")
+    size = WHOLE["flash"] / CHOSEN.metrics["flash"]
+    shares = f"{ratio / 4.80:.0%} of its 4.80× in instructions and {size / 3.44:.0%} of its 3.44×"
+    assert shares in VIEW.published
+    assert "in time" not in VIEW.published
     assert cards["Time"].compared.endswith("× faster than uniform int8")
     assert [card.number.kind for card in cards.values()] == list(SEARCH.kinds.values())
 

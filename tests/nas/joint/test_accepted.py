@@ -128,7 +128,10 @@ def test_what_is_not_offered_is_said() -> None:
     assert [*said_of_formats(wanted, held, {})] == []
     more = Formats((*held.weights, "int1"), ("int16", "int8"))
     (said,) = said_of_formats(more, held, {})
-    assert said == "not every target takes weights int1 and activations int16: nowhere offered"
+    assert said == (
+        "not every target takes weights int1 and activations int16 beside whatever else is offered:"
+        " nowhere offered"
+    )
     refusals = {f"weights:layer{n}": frozenset({"int4", "int2"}) for n in range(7)}
     (said,) = said_of_formats(wanted, held, refusals)
     assert "at 7 of the choices" in said

@@ -172,6 +172,10 @@ def test_shrinking_opens_one_choice_after_the_other() -> None:
     depths = [deepest(done) for done in (0.05, 0.2, 0.6)]
     assert depths == sorted(depths)
     assert depths[0] < depths[2] == 7
+    assert strategy.smallest(first) == first.elastic.whole()
+    sizes = [given.macs(strategy.smallest(given)) for given in map(draw, (0.0, 0.2, 0.4))]
+    assert sizes == sorted(sizes, reverse=True)
+    assert strategy.smallest(draw(0.6)) == first.elastic.smallest()
 
 
 def test_a_strategy_that_learns_draws_what_costs_what_it_is_asked_for() -> None:
