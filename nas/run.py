@@ -294,10 +294,16 @@ def _infeasible(found: Found) -> InfeasibleSearchError:
         f"{metric} {value:,.6g} against {limit:,.6g}"
         for metric, (value, limit) in found.nearest_miss.items()
     )
+    fix = "raise these limits to what the nearest miss has, or allow more `evaluations`"
+    if ACCURACY in found.nearest_miss:
+        fix += (
+            "; accuracy is that of the trained model less `tolerance_points`, and where `quantize`"
+            " has `qat`, finalists may be `recovers_points` below it before they are trained"
+        )
     return InfeasibleSearchError(
         f"none of {len(found.trials)} candidates keeps all limits; the nearest miss has "
         + ", ".join(missed),
-        fix="raise these limits to what the nearest miss has, or allow more `evaluations`",
+        fix=fix,
     )
 
 

@@ -15,6 +15,7 @@ from edgesmith.nas.archive import Archive
 from edgesmith.nas.driver import search
 from edgesmith.nas.executors.base import Choices, Evaluation
 from edgesmith.nas.executors.serial import Serial
+from edgesmith.nas.run import _infeasible
 from edgesmith.nas.space import Choice
 from edgesmith.nas.values import ACCURACY, Constraint, Found, Metrics, Objective, Rung, Task
 from edgesmith.pipeline.errors import UnsupportedError
@@ -192,3 +193,11 @@ def failing_for(bad: list[dict[str, Choice]]) -> Callable[[Choices], Metrics]:
         return improved(choices)
 
     return evaluate
+
+
+def test_missed_accuracy_names_the_options_that_it_follows_from(tmp_path: Path) -> None:
+    before = found_by(exact, least(0.5), tmp_path)
+    for metric, named in (("accuracy", True), ("bytes", False)):
+        error = _infeasible(replace(before, nearest_miss={metric: (82.9, 86.3)}))
+        assert f"{metric} 82.9 against 86.3" in error.message
+        assert ("`recovers_points`" in error.fix) == named
