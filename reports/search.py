@@ -25,7 +25,9 @@ BASELINE = f"{UNIFORM}int8"
 """What the trained model is compared in with the chosen candidate."""
 PROXY = "proxy"
 SIMQ_NAS = {"instructions": 4.80, "time": 4.80, "flash": 3.44}
-"""Up to how many times less latency and size than uniform INT8 at equal accuracy was published."""
+"""Up to how many times less latency and size than full INT8 at equal accuracy it reports, of other
+models and on another machine, so that these only say how far there is to go.
+"""
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _COMPARED = {
     "bytes": ("smaller", "larger"),

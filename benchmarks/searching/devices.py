@@ -14,12 +14,9 @@ from rows import Row
 
 from edgesmith.pipeline.results import DeploymentResult
 from edgesmith.quantize.allocation.costs import WEIGHT_BYTES
+from edgesmith.reports.search import SIMQ_NAS
 
 CORE = "cortex-m4"
-PUBLISHED = {"instructions": 4.80, "flash": 3.44}
-"""SimQ-NAS's figures, of latency and size against full INT8 at equal accuracy (its abstract): other
-models and another machine, so that they only say how far there is to go.
-"""
 
 
 def keywords(folder: Path) -> Iterator[Row]:
@@ -58,7 +55,7 @@ def _compared(
         ratio = _on_device(whole, metric) / _on_device(found, metric)
         row = f"{name}: found has {said}"
         yield Row(row, ratio, "times", "simulated", goal=goal, better="higher")
-        published = PUBLISHED[metric]
+        published = SIMQ_NAS[metric]
         label = f"{name}: {said}, share of SimQ-NAS's {published:.2f} times"
         yield Row(label, ratio / published, "", "simulated")
     trials = result.trials
