@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,6 @@ from edgesmith.pipeline.values import Kind
 from edgesmith.quantize.export import to_onnx
 from edgesmith.quantize.options import PTQOptions
 from edgesmith.quantize.ptq import QuantizedModel, Ranges, quantize
-from edgesmith.quantize.qat.train import Learning, quantize_and_train
 from edgesmith.targets.base import Target
 from edgesmith.targets.cost import CostModel, Figure, Metric
 from edgesmith.targets.graph.ir import Graph
@@ -108,29 +106,7 @@ class Evaluator:
                 measured there.
         """
         with one_thread():
-            return self._metrics(choices, self.quantized(choices))
-
-    def trained(
-        self, choices: Mapping[str, Choice], learning: Learning, checkpoints: Path
-    ) -> dict[str, float]:
-        """The same, after the quantization-aware training that `options.qat` asks for: as the
-        `quantize` stage does it, on as many threads.
-
-        Args:
-            checkpoints: where that stage finds what was trained here.
-
-        Raises:
-            EdgesmithError: as when called, or training diverged.
-        """
-        made = quantize_and_train(
-            self.module(choices),
-            self.evidence.calibration,
-            learning,
-            self._with_formats(choices, self._options),
-            seed=self._seed,
-            checkpoints=checkpoints,
-        )
-        return self._metrics(choices, made.quantized)
+            return self.metrics(choices, self.quantized(choices))
 
     def uniform(self, weight: str, activation: str) -> dict[str, float]:
         """The same, of the trained model itself in one format of weights and one of activations;
@@ -143,7 +119,7 @@ class Evaluator:
         with one_thread():
             made = self._in_one(weight, activation)
             known = genes.takes(weight, activation)
-            return self._metrics(genes.uniform(weight, activation) if known else None, made)
+            return self.metrics(genes.uniform(weight, activation) if known else None, made)
 
     def uniform_accuracy(self, weight: str, activation: str) -> float:
         """Percent, of the same, whether or not the target takes it.
@@ -158,10 +134,9 @@ class Evaluator:
         """Percent, of the trained model as it is."""
         return accuracy(self._joint.model, self.evidence.selection)
 
-    def kinds(self, choices: Mapping[str, Choice]) -> dict[str, Kind]:
+    def kinds(self, quantized: QuantizedModel) -> dict[str, Kind]:
         """Of the metrics that the target's cost model gives."""
-        figures = self._figures(self.quantized(choices))
-        return {metric: figure.kind for metric, figure in figures.items()}
+        return {metric: figure.kind for metric, figure in self._figures(quantized).items()}
 
     def _in_one(self, weight: str, activation: str) -> QuantizedModel:
         """The trained model itself, in one format of weights and one of activations."""
@@ -175,9 +150,14 @@ class Evaluator:
         loss = seen_loss(torch.from_numpy(found), torch.from_numpy(selection.labels))
         return {ACCURACY: 100.0 * float(right.mean()), LOSS: loss}
 
-    def _metrics(
+    def metrics(
         self, choices: Mapping[str, Choice] | None, quantized: QuantizedModel
     ) -> dict[str, float]:
+        """What calling this gives, of a candidate that was quantized before.
+
+        Args:
+            choices: None leaves out what follows from shapes and formats.
+        """
         metrics = self._judged(quantized)
         if choices is not None:
             metrics |= self._joint.counts.of(choices)
@@ -197,6 +177,15 @@ class Evaluator:
             known = _costed(graph, target, costs)
             found |= {_on(metric, target): known[metric] for metric in _MEMORY}
         return found
+
+    def quantization(self, choices: Mapping[str, Choice]) -> PTQOptions:
+        """What a candidate is quantized with."""
+        return self._with_formats(choices, self._options)
+
+    @property
+    def seed(self) -> int:
+        """What candidates are quantized with, as the `quantize` stage has it."""
+        return self._seed
 
     @property
     def samples(self) -> int:
@@ -246,7 +235,7 @@ class Evaluator:
         return quantize(
             cut.module,
             self.evidence.calibration,
-            self._with_formats(choices, self._options),
+            self.quantization(choices),
             seed=self._seed,
             ranges=cut.ranges,
         )

@@ -108,7 +108,7 @@ def trained(
     archive: Archive,
     progress: Progress,
     provenance: Mapping[str, str],
-) -> tuple[Found, Rung]:
+) -> tuple[Found, Rung, tuple[int, ...]]:
     """The outcome once finalists were trained; one of them that keeps all limits then is chosen.
 
     Their trials stay what they were, since others are compared with them untrained.
@@ -119,7 +119,8 @@ def trained(
         provenance: of the new trials; `samples` is how many they are scored on.
 
     Returns:
-        The outcome, with a note where training failed for all of them, and the rung.
+        The outcome, with a note where training failed for all of them; the rung; and those that
+        keep all limits, the preferred ones first.
 
     Raises:
         EvaluationError, CacheError: see `driver.search`.
@@ -149,17 +150,31 @@ def trained(
         notes = (f"finalists could not be trained: {error.message}",)
     able = [each for each in again.values() if not each.failed]
     kept = [each for each in able if task.violation(each.metrics) <= 0]
-    chosen, miss = before.chosen, before.nearest_miss
+    order, miss = preferred(task, rule, kept), before.nearest_miss
     if kept:
         miss = {}
-        losses = np.array([task.losses(each.metrics) for each in kept])
-        best = nondominated(losses)
-        chosen = kept[best[chosen_row(rule, task.objectives, losses[best])]].number
-    elif able and chosen is None:
+    elif able and before.chosen is None:
         miss = missed(task, min(able, key=lambda each: task.violation(each.metrics)))
     rung = _rung(TRAINED, int(provenance["samples"]), again, before.trials)
     notes = (*before.notes, *notes)
-    return replace(before, chosen=chosen, nearest_miss=miss, notes=notes), rung
+    chosen = order[0] if order else before.chosen
+    return replace(before, chosen=chosen, nearest_miss=miss, notes=notes), rung, order
+
+
+def preferred(task: Task, rule: str, trials: Sequence[Trial]) -> tuple[int, ...]:
+    """Numbers of trials, the one that the rule chooses first, then what it would choose without
+    that one, and so on.
+
+    Args:
+        trials: all within the limits.
+    """
+    left, order = list(trials), []
+    while left:
+        losses = np.array([task.losses(each.metrics) for each in left])
+        best = nondominated(losses)
+        at = best[chosen_row(rule, task.objectives, losses[best])]
+        order.append(left.pop(at).number)
+    return tuple(order)
 
 
 def finalists(

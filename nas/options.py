@@ -127,8 +127,10 @@ class SearchOptions:
         statistics: train samples that batch norms of a candidate are measured with.
         scored: selection samples that candidates are scored on; null takes all. Members of the
             front are scored on all of them afterwards.
-        finalists: candidates around the choice that are trained, if `quantize` has `qat`, before
-            one of them is deployed; 0 trains the choice alone, when it is quantized.
+        finetune: training of finalists in float, as sub-networks of their own, with the trained
+            model as teacher; null leaves them the super-network's weights.
+        finalists: candidates around the choice that are trained, by `finetune` and by the `qat` of
+            `quantize`, before one of them is deployed. 0 trains the choice alone.
         recovers_points: accuracy that this training is trusted to bring: so far below
             `tolerance_points` candidates may lie that become finalists.
         measure_front: candidates of the front that are built and measured as a whole, at most.
@@ -151,6 +153,7 @@ class SearchOptions:
     training: SuperTraining | None = field(default_factory=SuperTraining)
     statistics: Annotated[int, Field(ge=2)] = 512
     scored: Count | None = 1_000
+    finetune: Training | None = None
     finalists: Annotated[int, Field(ge=0)] = 3
     recovers_points: NotNegative = 1.0
     measure_front: Count = 5

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgesmith.nas.counts import MACS
 from edgesmith.nas.evaluation import Evaluator
+from edgesmith.nas.finishing import Finishing
 from edgesmith.nas.genes import Offered, Refused
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import Formats, SearchOptions
@@ -16,12 +18,14 @@ from edgesmith.nas.references import references
 from edgesmith.nas.remeasure import Member, deployed
 from edgesmith.nas.values import ACCURACY, LOSS, ON, Found, Rung, SearchResult, Task
 from edgesmith.nas.workplace import Workplace
-from edgesmith.pipeline.errors import EdgesmithError
+from edgesmith.pipeline.errors import EdgesmithError, InfeasibleSearchError
 from edgesmith.pipeline.stage import Progress
 from edgesmith.pipeline.training.trainer import Tuned
 from edgesmith.pipeline.values import Kind
 from edgesmith.quantize.allocation.allocate import spread_over
 from edgesmith.quantize.allocation.costs import UNITS
+from edgesmith.quantize.ptq import QuantizedModel
+from edgesmith.targets.base import Target
 
 COMPUTED = (*UNITS, MACS)
 """Costs that follow from shapes and formats, whatever the target."""
@@ -45,28 +49,62 @@ _KINDS = {
 _SHOWN = 5
 
 
-def outcome(
-    workplace: Workplace,
-    joint: Joint,
-    task: Task,
-    found: Found,
-    rungs: tuple[Rung, ...],
-    evaluator: Evaluator,
-    folder: Path,
-    progress: Progress,
-) -> SearchResult:
-    """A search's result; members of its front are built and measured for it.
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """What a search came to on the last rung of its ladder.
 
     Args:
         task: with the limits of the last rung.
         evaluator: scores on as many samples as the choice was scored on.
-        folder: where members of the front are built, each in `member_folder` of its number.
+        order: numbers of trials that may be deployed, the choice first, then what the rule would
+            choose without it, and so on.
+        finishing: what made the candidates of the last rung, if they were trained.
     """
-    assert found.chosen is not None
-    target = workplace.target
-    metrics = {name for trial in found.trials for name in trial.metrics}
-    built, notes = _built(found, task, evaluator, workplace, folder, progress)
-    kinds = {**_KINDS, **evaluator.kinds(found.trials[found.chosen].choices)}
+
+    found: Found
+    rungs: tuple[Rung, ...]
+    task: Task
+    evaluator: Evaluator
+    order: tuple[int, ...]
+    finishing: Finishing | None = None
+
+    def maker(self, number: int) -> Evaluator | Finishing:
+        """What makes a candidate as it was scored last."""
+        if self.finishing is not None and number in self.rungs[-1].accuracy:
+            return self.finishing
+        return self.evaluator
+
+    def quantized(self, number: int) -> QuantizedModel:
+        """A candidate as it was scored last."""
+        return self.maker(number).quantized(self.found.trials[number].choices)
+
+
+def outcome(
+    workplace: Workplace,
+    joint: Joint,
+    climbed: Climbed,
+    said: Sequence[str],
+    folder: Path,
+    progress: Progress,
+) -> SearchResult:
+    """A search's result; members of its front are built and measured for it. A choice that cannot
+    be built, or exceeds a limit then, makes room for the next one.
+
+    Args:
+        said: notes to begin with.
+        folder: where members of the front are built, each in `member_folder` of its number.
+
+    Raises:
+        InfeasibleSearchError: whatever could be chosen exceeds a limit once it is built.
+    """
+    evaluator, task, target = climbed.evaluator, climbed.task, workplace.target
+    building = Building(climbed, target, folder)
+    chosen = building.choice()
+    found = replace(climbed.found, chosen=chosen)
+    for number in progress.track(_spread(found, workplace.options), "deploying the front"):
+        building.member(number)
+    kinds = {**_KINDS, **evaluator.kinds(climbed.quantized(chosen))}
+    built, metrics = building.built, {name for trial in found.trials for name in trial.metrics}
     return SearchResult(
         target=target.name,
         sampler=workplace.options.sampler,
@@ -80,8 +118,8 @@ def outcome(
         frozen={layer: each.reason for each in joint.elastic.frozen for layer in each.layers},
         moot=task.space.moot,
         references=references(evaluator, joint.genes.offered, workplace.descriptions),
-        rungs=rungs,
-        **{**vars(found), "notes": (*found.notes, *notes)},
+        rungs=climbed.rungs,
+        **{**vars(found), "notes": (*said, *found.notes, *building.notes)},
     )
 
 
@@ -90,34 +128,70 @@ def member_folder(number: int) -> str:
     return f"candidate-{number}"
 
 
-def _built(
-    found: Found,
-    task: Task,
-    evaluator: Evaluator,
-    workplace: Workplace,
-    folder: Path,
-    progress: Progress,
-) -> tuple[dict[int, Member], list[str]]:
-    """Members of the front as they were built, and what has to be said of it."""
-    built: dict[int, Member] = {}
-    notes = []
-    for number in progress.track(_spread(found, workplace.options), "deploying the front"):
-        choices, own = found.trials[number].choices, folder / member_folder(number)
+@dataclass(eq=False)
+class Building:
+    """Builds candidates for the target, each once.
+
+    Args:
+        folder: where they are built, each in `member_folder` of its number.
+    """
+
+    climbed: Climbed
+    target: Target
+    folder: Path
+    built: dict[int, Member] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _failed: set[int] = field(default_factory=set)
+
+    def choice(self) -> int:
+        """The first in order that keeps all limits as it is built; where nothing can be built, the
+        first of all, which `compile` then says more about.
+
+        Raises:
+            InfeasibleSearchError: whatever can be built exceeds a limit then.
+        """
+        order = self.climbed.order
+        for number in order:
+            member = self.member(number)
+            over = None if member is None else self._exceeded(member)
+            if over is None:
+                continue
+            if not over:
+                return number
+            self.notes.append(f"candidate {number} is not deployed: as it was built, it has {over}")
+        if not self.built:
+            return order[0]
+        raise InfeasibleSearchError(
+            f"none of {len(order)} candidates that were predicted to keep all limits keeps them as"
+            f" it is built; candidate {order[0]} has {self._exceeded(self.built[order[0]])}",
+            fix="raise these limits to what the candidate has, or lower them for the search by what"
+            " the cost model lacks; nothing is evaluated twice",
+        )
+
+    def member(self, number: int) -> Member | None:
+        """A candidate, built; None where that failed."""
+        if number in self.built or number in self._failed:
+            return self.built.get(number)
+        own = self.folder / member_folder(number)
         own.mkdir(parents=True)
         try:
-            built[number] = deployed(evaluator, choices, workplace.target, own)
+            made = deployed(self.climbed.quantized(number), self.target, own)
         except EdgesmithError as error:
-            notes.append(f"candidate {number} of the front was not deployed: {error.message}")
+            self.notes.append(f"candidate {number} was not deployed: {error.message}")
+            self._failed.add(number)
             shutil.rmtree(own)
-    of_choice = built[found.chosen].measured if found.chosen in built else {}
-    measured = {name: each.value for name, each in of_choice.items()}
-    notes += [
-        f"the choice, as it was built, has {each.metric} {measured[each.metric]:,.6g} against a"
-        f" limit of {each.limit:,.6g}"
-        for each in task.constraints
-        if each.metric in measured and each.excess(measured) > 0
-    ]
-    return built, notes
+            return None
+        self.built[number] = made
+        return made
+
+    def _exceeded(self, member: Member) -> str:
+        """The limits that a candidate exceeds, with what it has; empty where it keeps all."""
+        measured = {name: each.value for name, each in member.measured.items()}
+        return ", ".join(
+            f"{each.metric} {measured[each.metric]:,.6g} against a limit of {each.limit:,.6g}"
+            for each in self.climbed.task.constraints
+            if each.metric in measured and each.excess(measured) > 0
+        )
 
 
 def _spread(found: Found, options: SearchOptions) -> tuple[int, ...]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgesmith.nas.evaluation import Evaluator
-from edgesmith.nas.space import Choice
 from edgesmith.pipeline.lowering import build_for, deploy_exported, prove
 from edgesmith.pipeline.values import BuildProducts, Kind, Measurement
 from edgesmith.quantize.export import to_onnx
+from edgesmith.quantize.ptq import QuantizedModel
 from edgesmith.targets.base import LatencyOptions, Target
 from edgesmith.targets.c.vectors import random_codes
 from edgesmith.targets.cost import Metric
@@ -34,18 +32,16 @@ class Member:
     compared: int
 
 
-def deployed(
-    evaluator: Evaluator, choices: Mapping[str, Choice], target: Target, folder: Path
-) -> Member:
+def deployed(quantized: QuantizedModel, target: Target, folder: Path) -> Member:
     """A candidate's own artifact.
 
     Args:
+        quantized: the candidate as it was scored.
         folder: where it is built; it stays there.
 
     Raises:
         EdgesmithError: it cannot be built, does not fit, is not what was scored, or cannot be run.
     """
-    quantized = evaluator.quantized(choices)
     exported, searched = to_onnx(quantized).SerializeToString(), quantized.searched()
     if target.deploys_exported:
         products, parity = deploy_exported(exported, searched, target, folder)

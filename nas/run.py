@@ -27,7 +27,7 @@ from edgesmith.nas.executors.base import Executor, Factory, executors
 from edgesmith.nas.executors.serial import Serial
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SearchOptions
-from edgesmith.nas.outcome import COMPUTED, outcome, said_of, said_of_formats
+from edgesmith.nas.outcome import COMPUTED, Climbed, outcome, said_of, said_of_formats
 from edgesmith.nas.proxy import SENSITIVITY, SensitivityProxy
 from edgesmith.nas.samplers.base import samplers
 from edgesmith.nas.seeds import corners, programs
@@ -103,18 +103,17 @@ def search_jointly(workplace: Workplace, folder: Path, progress: Progress) -> Ch
     everything = workplace.on_all_samples()
     confirming = everything.evaluator(joint)
     climb = _Climb(everything, confirming, joint, task, rule, executor, progress)
-    found, rungs = climb.up(found, evaluator.samples)
-    if found.chosen is None:
-        raise _infeasible(found)
+    climbed = climb.up(found, evaluator.samples)
+    if climbed.found.chosen is None:
+        raise _infeasible(climbed.found)
     genes = joint.genes
     less = said_of_formats(options.formats, genes.offered, genes.refused)
     said = (*said_of(tuned), *less)
-    found = replace(found, notes=(*said, *found.notes))
-    result = outcome(workplace, joint, climb.task, found, rungs, confirming, folder, progress)
+    result = outcome(workplace, joint, climbed, said, folder, progress)
     assert result.chosen is not None
-    choices = found.trials[result.chosen].choices
+    choices = result.trials[result.chosen].choices
     return Chosen(
-        evaluator.module(choices),
+        climbed.maker(result.chosen).module(choices),
         joint.plan(joint.genes.architecture(choices)),
         joint.genes.overrides(choices),
         result,
@@ -140,8 +139,8 @@ class _Climb:
     executor: Executor
     progress: Progress
 
-    def up(self, found: Found, samples: int) -> tuple[Found, tuple[Rung, ...]]:
-        """The outcome after the last rung, and all of them.
+    def up(self, found: Found, samples: int) -> Climbed:
+        """The outcome after the last rung.
 
         Args:
             samples: that the search scored candidates on.
@@ -166,32 +165,31 @@ class _Climb:
             rungs.append(rung)
         return self._trained(found, rungs)
 
-    def _trained(self, found: Found, rungs: list[Rung]) -> tuple[Found, tuple[Rung, ...]]:
-        options, spec = self.workplace.options, self.workplace.spec
-        # What is pruned after the search has other weights than what would be trained here.
-        if self.workplace.quantization.qat is None or spec.has_stage("prune"):
-            return found, tuple(rungs)
-        if not options.finalists:
-            return found, tuple(rungs)
-        chosen = ladder.finalists(
-            found, self.task, self.rule, options.finalists, options.recovers_points
-        )
+    def _trained(self, found: Found, rungs: list[Rung]) -> Climbed:
+        options, evaluator = self.workplace.options, self.evaluator
+        members = [found.trials[number] for number in found.front]
+        order = ladder.preferred(self.task, self.rule, members)
+        untrained = Climbed(found, tuple(rungs), self.task, evaluator, order)
+        finishing = self.workplace.finishing(evaluator, self.progress)
+        if finishing is None:
+            return untrained
+        count = max(1, options.finalists)
+        chosen = ladder.finalists(found, self.task, self.rule, count, options.recovers_points)
         if not chosen:
-            return found, tuple(rungs)
-        evaluator, learning = self.evaluator, self.workplace.learning()
-        trainings = self.workplace.trainings
+            return untrained
         with self.workplace.archive(self.joint, evaluator, TRAINED) as archive:
-            found, rung = ladder.trained(
+            found, rung, best = ladder.trained(
                 found,
                 self.task,
                 self.rule,
                 chosen,
-                lambda choices: evaluator.trained(choices, learning, trainings),
+                finishing,
                 archive,
                 self.progress,
-                _provenance(self.workplace, evaluator) | {"trained": "quantization-aware"},
+                _provenance(self.workplace, evaluator) | {"trained": finishing.kind},
             )
-        return found, (*rungs, rung)
+        order = tuple(dict.fromkeys((*best, *order)))
+        return Climbed(found, (*rungs, rung), self.task, evaluator, order, finishing)
 
 
 def _factory(

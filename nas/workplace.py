@@ -22,6 +22,7 @@ from torch import nn
 
 from edgesmith.nas.archive import Archive
 from edgesmith.nas.evaluation import Evaluator, Evidence
+from edgesmith.nas.finishing import Finishing
 from edgesmith.nas.genes import offered
 from edgesmith.nas.joint import Joint, joint_of
 from edgesmith.nas.options import SearchOptions
@@ -35,6 +36,7 @@ from edgesmith.pipeline.splits import Split, read_split
 from edgesmith.pipeline.stage import Progress, stage_seed
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.torch_model import load_model
+from edgesmith.pipeline.training.options import Training
 from edgesmith.pipeline.training.trainer import Tuned
 from edgesmith.pipeline.unfinished import STATE, digest_of
 from edgesmith.pipeline.versions import machine
@@ -42,6 +44,7 @@ from edgesmith.prune.driver import drawn
 from edgesmith.prune.importances.base import Labelled, Scores, importances
 from edgesmith.prune.structure import structure_of
 from edgesmith.quantize.options import PTQOptions
+from edgesmith.quantize.qat.options import QAT
 from edgesmith.quantize.qat.train import Learning
 from edgesmith.targets.base import Target, TargetDescription
 from edgesmith.targets.cost import CostModel, cost_model
@@ -187,10 +190,23 @@ class Workplace:
             beside=[*self._beside()],
         )
 
-    def learning(self) -> Learning:
-        """What the stage `quantize` trains the choice with."""
+    @property
+    def _finishing(self) -> tuple[Training | None, QAT | None]:
+        """What finalists go through: fine-tuning, and what the stage `quantize` does. What is
+        pruned in between has other weights than what that would train here.
+        """
+        pruned = self.spec.has_stage("prune")
+        return self.options.finetune, None if pruned else self.quantization.qat
+
+    def finishing(self, evaluator: Evaluator, progress: Progress) -> Finishing | None:
+        """What trains finalists as the choice will be; None where nothing does."""
+        finetune, qat = self._finishing
+        if finetune is None and (qat is None or not self.options.finalists):
+            return None
         train, selection = (read_split(self.data, name) for name in ("train", "selection"))
-        return Learning(train, selection, load_model(self.spec, self.load))
+        learning = Learning(train, selection, load_model(self.spec, self.load))
+        seed = stage_seed(self.spec.seed, "search")
+        return Finishing(evaluator, finetune, qat, learning, self.trainings, seed, progress)
 
     def trained_folder(self, joint: Joint) -> Path:
         """Of one super-network: others have another space, or other formats without a choice."""
@@ -254,7 +270,7 @@ class Workplace:
             "machine": known.machine,
             "samples": str(evaluator.samples),
             "scoring": self.scoring,
-            "trained": to_json(self.quantization.qat) if kind == TRAINED else "",
+            "trained": to_json(self._finishing) if kind == TRAINED else "",
         }
         folder = self.trained_folder(joint) / _EVALUATIONS / digest_of(facts)
         return folder / f"{self.name}.jsonl", facts

@@ -117,7 +117,8 @@ class Quantize(PTQOptions, Stage):
         trained.result.save(context.folder)
         for line in trained.result.summary():
             context.log.info("%s", line)
-        if trained.checkpoint is not None:
+        # A search may need what it trained once more, to build the choice again.
+        if trained.checkpoint is not None and not context.spec.has_stage("search"):
             trained.checkpoint.unlink(missing_ok=True)
         return trained.quantized
 

@@ -7,6 +7,7 @@ for bit. Checkpoints hold tensors and numbers only.
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import math
 import pickle
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from edgesmith.pipeline.cache import write_atomically
 from edgesmith.pipeline.diskfaults import cache_errors
 from edgesmith.pipeline.errors import CacheError
+from edgesmith.pipeline.spec import canonical_json
 from edgesmith.pipeline.stage import Progress, SilentProgress
 from edgesmith.pipeline.training.augment import augmented
 from edgesmith.pipeline.training.group import Group
@@ -108,6 +110,20 @@ def _outputs(model: nn.Module, split: Split) -> Tensor:
     found = torch.cat([model(part).reshape(len(part), -1) for part in parts])
     model.train(training)
     return found
+
+
+def start_digest(module: nn.Module, parts: object) -> str:
+    """16 hexadecimal digits of the weights that a training starts from, and of what else it rests
+    on.
+
+    Args:
+        parts: JSON-ready.
+    """
+    digest = hashlib.sha256(canonical_json(parts).encode())
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 Losses = Callable[[Tensor, Tensor], Iterator[Tensor]]

@@ -9,7 +9,6 @@ selection split.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +20,13 @@ from torch import nn
 
 from edgesmith.pipeline.errors import DivergedTrainingError, QuantizationError
 from edgesmith.pipeline.jsonvalue import to_data
-from edgesmith.pipeline.spec import canonical_json
-from edgesmith.pipeline.training.trainer import ParameterGroup, Trainer, Tuned, accuracy
+from edgesmith.pipeline.training.trainer import (
+    ParameterGroup,
+    Trainer,
+    Tuned,
+    accuracy,
+    start_digest,
+)
 from edgesmith.quantize.ptq import QuantizedModel, quantize
 from edgesmith.quantize.qat.masks import check_masked_formats, folded_masks
 from edgesmith.quantize.qat.network import TrainedNetwork
@@ -135,8 +139,12 @@ def train_quantized(
     teacher = learning.teacher or start.floating
     checkpoint = None
     if checkpoints is not None:
-        own = learning.teacher is None
-        checkpoint = checkpoints / f"{_identity(network, [to_data(options), seed, own])}.pt"
+        found = [
+            [to_data(each.header), each.scale.tolist(), each.zero_point.tolist()]
+            for each in network.integers().tensors
+        ]
+        parts = [to_data(options), seed, learning.teacher is None, found]
+        checkpoint = checkpoints / f"{start_digest(network, parts)}.pt"
     trainer = Trainer(network, teacher, options, seed=seed, groups=groups, checkpoint=checkpoint)
     tuned = trainer.run(learning.train, learning.selection, progress, LABEL)
     improved = tuned.improved and tuned.accuracy >= before
@@ -154,18 +162,6 @@ def train_quantized(
         return Trained(start, result, checkpoint)
     quantized = replace(start, module=network.frozen(), integers=network.integers())
     return Trained(quantized, result, checkpoint)
-
-
-def _identity(network: TrainedNetwork, parts: list[object]) -> str:
-    """A digest of what a training starts from, and of `parts`."""
-    integers = network.integers().tensors
-    described = canonical_json([parts, [to_data(each.header) for each in integers]])
-    digest = hashlib.sha256(described.encode())
-    for each in integers:
-        digest.update(each.scale.tobytes() + each.zero_point.tobytes())
-    for name, value in sorted(network.state_dict().items()):
-        digest.update(f"{name} {list(value.shape)}\n".encode() + value.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _check_usable(result: QATResult, tuned: Tuned, selection: Split) -> None:

@@ -56,7 +56,7 @@ def confirmed(before: Found, asked: Task, folder: Path) -> tuple[Found, Rung]:
 
 def trained(
     before: Found, asked: Task, numbers: tuple[int, ...], evaluate: Evaluation, folder: Path
-) -> tuple[Found, Rung]:
+) -> tuple[Found, Rung, tuple[int, ...]]:
     with Archive.opened(folder / "trained.jsonl", SPACE, {}) as archive:
         shown = SilentProgress()
         return ladder.trained(before, asked, RULE, numbers, evaluate, archive, shown, FACTS)
@@ -112,8 +112,9 @@ def test_finalists_are_the_choice_and_cheaper_ones_that_may_get_there(tmp_path: 
     costs = [before.trials[n].metrics["bytes"] for n in numbers]
     assert costs == sorted(costs)
     assert all(before.trials[n].metrics[ACCURACY] >= 0.85 for n in numbers)
-    after, rung = trained(before, asked, numbers, improved, tmp_path)
-    assert after.chosen == numbers[0]
+    after, rung, order = trained(before, asked, numbers, improved, tmp_path)
+    assert after.chosen == numbers[0] == order[0]
+    assert set(order) == set(numbers)
     assert set(rung.accuracy) == set(numbers)
     assert after.trials == before.trials
     assert rung.tau is None or rung.tau == pytest.approx(1.0)
@@ -126,7 +127,7 @@ def test_training_can_bring_within_the_limits_what_nothing_was(tmp_path: Path) -
     assert before.nearest_miss
     assert ladder.finalists(before, asked, RULE, 3, 0.0) == ()
     numbers = ladder.finalists(before, asked, RULE, 3, 0.2)
-    after, _ = trained(before, asked, numbers, improved, tmp_path)
+    after, _, _ = trained(before, asked, numbers, improved, tmp_path)
     assert after.chosen in numbers
     assert after.nearest_miss == {}
 
@@ -136,7 +137,7 @@ def test_what_training_leaves_short_is_the_nearest_miss(tmp_path: Path) -> None:
     asked = least(1.5)
     before = found_by(exact, asked, tmp_path)
     numbers = ladder.finalists(before, asked, RULE, 3, 1.0)
-    after, rung = trained(before, asked, numbers, improved, tmp_path)
+    after, rung, _ = trained(before, asked, numbers, improved, tmp_path)
     assert after.chosen is None
     assert after.nearest_miss == {ACCURACY: (max(rung.accuracy.values()), 1.5)}
     assert after.nearest_miss[ACCURACY][0] > before.nearest_miss[ACCURACY][0]
@@ -164,7 +165,7 @@ def test_the_choice_stays_where_training_helps_nobody(tmp_path: Path) -> None:
     asked = least(0.9)
     before = found_by(exact, asked, tmp_path)
     numbers = ladder.finalists(before, asked, RULE, 3, 0.05)
-    after, _ = trained(before, asked, numbers, exact, tmp_path)
+    after, _, _ = trained(before, asked, numbers, exact, tmp_path)
     assert after.chosen == before.chosen
 
 
@@ -175,7 +176,7 @@ def test_training_that_fails_is_no_evidence(failing: int, tmp_path: Path) -> Non
     numbers = ladder.finalists(before, asked, RULE, 3, 0.05)
     bad = [before.trials[n].choices for n in numbers[:failing]]
     evaluate = failing_for(bad)
-    after, rung = trained(before, asked, numbers, evaluate, tmp_path)
+    after, rung, _ = trained(before, asked, numbers, evaluate, tmp_path)
     assert set(rung.accuracy) == set(numbers[failing:])
     if failing < len(numbers):
         assert after.chosen in numbers[failing:]

@@ -145,7 +145,10 @@ def test_memory_of_other_targets_counts_too(tmp_path: Path) -> None:
     assert metrics["flash on cortex-m0plus,ram=300"] == alone[Metric.FLASH].value
     assert scoring.memory["arena on cortex-m0plus,ram=300"] == 300
     assert scoring.memory["arena"] > scoring.memory["arena on cortex-m0plus,ram=300"]
-    assert scoring.kinds(choices)["flash on cortex-m0plus,ram=300"] is Kind.SIMULATED
+    assert (
+        scoring.kinds(scoring.quantized(choices))["flash on cortex-m0plus,ram=300"]
+        is Kind.SIMULATED
+    )
 
 
 def test_the_trained_model_is_scored_as_it_is() -> None:
@@ -210,7 +213,8 @@ def test_a_front_member_is_measured_as_it_ships(target: str, tmp_path: Path) -> 
             pytest.skip(f"{target} needs {tool.name}: {tool.install}")
     scoring = evaluator(tmp_path, target)
     choices = scoring._joint.genes.uniform("int4", "int8")
-    predicted, member = scoring(choices), deployed(scoring, choices, chosen, tmp_path / "out")
+    member = deployed(scoring.quantized(choices), chosen, tmp_path / "out")
+    predicted = scoring(choices)
     found = member.measured
     assert member.compared >= len(scoring.quantized(choices).searched().tensors)
     assert any((tmp_path / "out").iterdir())

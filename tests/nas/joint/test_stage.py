@@ -102,12 +102,15 @@ def test_a_search_ends_in_a_deployed_candidate(target: str, metric: str, tmp_pat
     assert f"searched 16 of 10^{result.log10_size:.0f} candidates" in "\n".join(found.notes)
 
 
-def test_finalists_are_trained_and_the_integers_of_the_choice_ship(tmp_path: Path) -> None:
+@pytest.mark.parametrize("finetune", ["null", "{epochs: 2, batch_size: 32}"])
+def test_finalists_are_trained_and_the_integers_of_the_choice_ship(
+    finetune: str, tmp_path: Path
+) -> None:
     """What training gave in the search, the stage `quantize` gives again: the same accuracy of the
     same integers, on the same samples; the choice is not trained twice.
     """
     changes = (
-        ("minimize:", "scored: 48\n    finalists: 2\n    minimize:"),
+        ("minimize:", f"scored: 48\n    finalists: 2\n    finetune: {finetune}\n    minimize:"),
         ("  - {stage: measure", "  - {stage: quantize, qat: {epochs: 2}}\n  - {stage: measure"),
     )
     folder = searching(tmp_path, "c-host", "weight-bytes", changes)
@@ -122,8 +125,17 @@ def test_finalists_are_trained_and_the_integers_of_the_choice_ship(tmp_path: Pat
     after = qat_result(outputs(folder, "quantize"))
     assert after is not None
     assert after.after == trained.accuracy[result.chosen]
-    # `quantize` found what the search had trained, and left the other finalist's.
-    assert len([*(folder / ".edgesmith/trainings").glob("*/*.pt")]) == len(trained.accuracy) - 1
+    # `quantize` found what the search had trained: it began no other training.
+    shapes = {
+        tuple(value for value in result.trials[number].choices.values() if isinstance(value, int))
+        for number in trained.accuracy
+    }
+    files = [*(folder / ".edgesmith/trainings").glob("*/*.pt")]
+    tuned = 0 if finetune == "null" else len(shapes)
+    assert len(files) == len(trained.accuracy) + tuned
+    run = folder / "runs/bars/c-host"
+    member = (run / f"front/candidate-{result.chosen}/model_data.c").read_text()
+    assert member.replace("candidate", "model") == (run / "model_data.c").read_text()
     report = (folder / "runs/bars/c-host/report.html").read_text()
     assert "From many candidates to one" in report
     for name in ("trials", "confirmed", "trained"):
