@@ -1,9 +1,9 @@
 """`make bench-search`: what the joint search claims, measured.
 
-    python benchmarks/search.py [GROUP ...]
+    python benchmarks/search.py [--folder FOLDER] [GROUP ...]
     python benchmarks/search.py record FOLDER
 
-Groups: step, samplers, keywords, images, example, ray; all by default. The record keeps what was
+A folder keeps what the groups make, so that what was killed goes on there. Groups: step, samplers, keywords, images, example, ray; all by default. The record keeps what was
 measured of the other groups on the same machine, so that they can be run one at a time. Keywords
 and images need the data that EDGESMITH_DATA names, and fail without. Samplers are compared on a
 table of real evaluations, which `record` makes anew.
@@ -35,7 +35,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "example": example,
     "ray": ray_workers,
 }
-RECORD = "record"
+RECORD, FOLDER = "record", "--folder"
 
 
 def main(chosen: list[str]) -> bool:
@@ -44,17 +44,33 @@ def main(chosen: list[str]) -> bool:
     Raises:
         SystemExit: there is no such group, or no folder to record in.
     """
+    if chosen[:1] == [FOLDER]:
+        if len(chosen) < 2:
+            raise SystemExit(
+                f"name a folder: python benchmarks/search.py {FOLDER} FOLDER [GROUP ...]"
+            )
+        return _measured(chosen[2:], Path(chosen[1]))
     if chosen[:1] == [RECORD]:
         if len(chosen) != 2:
             raise SystemExit(f"name a folder: python benchmarks/search.py {RECORD} FOLDER")
         print(f"{len(record(Path(chosen[1])).values)} candidates in {TABLE}")
         return True
+    with tempfile.TemporaryDirectory() as folder:
+        return _measured(chosen, Path(folder))
+
+
+def _measured(chosen: list[str], folder: Path) -> bool:
+    """Whether every goal is met.
+
+    Raises:
+        SystemExit: there is no such group.
+    """
     if unknown := [name for name in chosen if name not in GROUPS]:
         raise SystemExit(f"no group {', '.join(unknown)}; choose of {', '.join(GROUPS)}")
+    folder.mkdir(parents=True, exist_ok=True)
     versions = installed("brevitas", "pymoo", "scikit-learn", "ray")
-    with tempfile.TemporaryDirectory() as folder:
-        groups = {name: partial(group, Path(folder)) for name, group in GROUPS.items()}
-        return publish_groups("search", groups, chosen or tuple(GROUPS), versions)
+    groups = {name: partial(group, folder) for name, group in GROUPS.items()}
+    return publish_groups("search", groups, chosen or tuple(GROUPS), versions)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,11 @@ SEED = 0
 
 def example(folder: Path) -> Iterator[Row]:
     """One run to the end, and one that is killed ten times on the way."""
+    with tempfile.TemporaryDirectory(dir=folder) as fresh:
+        yield from _example(Path(fresh))
+
+
+def _example(folder: Path) -> Iterator[Row]:
     once, often = (_copied(folder / name) for name in ("once", "often"))
     seconds = edgesmith(*_run(once))
     whole, kills = _found(once), 0
