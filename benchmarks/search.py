@@ -3,10 +3,11 @@
     python benchmarks/search.py [--folder FOLDER] [GROUP ...]
     python benchmarks/search.py record FOLDER
 
-A folder keeps what the groups make, so that what was killed goes on there. Groups: step, samplers, keywords, images, example, ray; all by default. The record keeps what was
-measured of the other groups on the same machine, so that they can be run one at a time. Keywords
-and images need the data that EDGESMITH_DATA names, and fail without. Samplers are compared on a
-table of real evaluations, which `record` makes anew.
+A folder keeps what the groups make: what was killed goes on there. Groups: step, samplers,
+keywords, images, example, ray; all by default. The record keeps what was measured of the other
+groups on the same machine, so that they can be run one at a time. Keywords and images need the data
+that EDGESMITH_DATA names, and fail without. Samplers are compared on a table of real evaluations,
+which `record` makes anew.
 """
 
 from __future__ import annotations
