@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -158,24 +159,58 @@ def test_a_search_on_a_cluster_finds_what_one_process_finds(tmp_path: Path) -> N
     assert first == second
 
 
-def test_a_search_that_is_killed_again_and_again_finds_the_same(tmp_path: Path) -> None:
-    """Every start is killed at another moment; what is done is not done again."""
-    once = searching(tmp_path / "once", "c-host", "weight-bytes")
-    assert edgesmith(once, "run", "spec.yaml").returncode == 0
-    often = searching(tmp_path / "often", "c-host", "weight-bytes")
-    command = [sys.executable, "-m", "edgesmith", "run", "spec.yaml"]
-    for seconds in (4.0, 5.5, 7.0, 8.0):
-        process = subprocess.Popen(
-            command,
-            cwd=often,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        time.sleep(seconds)
+def checkpoints(folder: Path) -> int:
+    """Of super-networks that are in training."""
+    return len([*(folder / ".edgesmith/super-networks").glob("*/*/training.pt")])
+
+
+def evaluated(folder: Path) -> int:
+    """Whole lines of trials in the archives."""
+    files = (folder / ".edgesmith/super-networks").glob("*/*/evaluations/*/*.jsonl")
+    lines = [line for each in files for line in each.read_bytes().splitlines(keepends=True)]
+    return sum(line.startswith(b'{"trial"') and line.endswith(b"}\n") for line in lines)
+
+
+def killed_at(count: int, of: Callable[[Path], int], folder: Path) -> None:
+    """Run, and kill as soon as there are so many of something."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgesmith", "run", "spec.yaml"],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    ends = time.monotonic() + 120
+    while of(folder) < count and process.poll() is None and time.monotonic() < ends:
+        time.sleep(0.002)
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert of(folder) >= count, "it did not come so far in two minutes"
+
+
+def test_a_search_that_is_killed_again_and_again_finds_the_same(tmp_path: Path) -> None:
+    """While the super-network is trained, and twice among the evaluations; what is done is not done
+    again.
+    """
+    longer = (("{epochs: 2", "{epochs: 4"),)
+    once, often = (
+        searching(tmp_path / name, "c-host", "weight-bytes", longer) for name in ("once", "often")
+    )
+    assert edgesmith(once, "run", "spec.yaml").returncode == 0
+    killed_at(1, checkpoints, often)
+    networks = often / ".edgesmith/super-networks"
+    assert not any(networks.glob("*/*/network.safetensors")), "training was over"
+    written = b""
+    for trials in (2, 6):
+        killed_at(trials, evaluated, often)
+        assert evaluated(often) < 16, "the search was over"
+        (archive,) = networks.glob("*/*/evaluations/*/*.jsonl")
+        assert archive.read_bytes().startswith(written)
+        written = archive.read_bytes()
     assert edgesmith(often, "run", "spec.yaml").returncode == 0
+    assert archive.read_bytes().startswith(written)
+    assert evaluated(often) == 16, "none of them twice"
     first, second = (load_result(outputs(folder, "search")) for folder in (once, often))
     assert first == second
 

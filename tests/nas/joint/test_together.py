@@ -17,6 +17,7 @@ from torch import nn
 from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SuperTraining
 from edgesmith.nas.together import train
+from edgesmith.nas.training import SuperTrainer
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import LostProcessError
 from edgesmith.pipeline.splits import write_split
@@ -141,6 +142,38 @@ def test_training_by_two_that_was_killed_goes_on_exactly(tmp_path: Path) -> None
     expected = whole.network.state_dict()
     for name, value in again.network.state_dict().items():
         assert torch.equal(value, expected[name])
+
+
+def super_trained(group: Group) -> Joint:
+    """A super-network whose batch norms see other samples in every process."""
+    model, found = classifier()
+    options = replace(OPTIONS, epochs=1)
+    SuperTrainer(found, model, options, seed=3, group=group).run(blobs(192, 0), blobs(96, 2))
+    return found
+
+
+def normalizing(folder: Path) -> None:
+    found = super_trained(Gloo(1, 2, folder / "meeting"))
+    torch.save(found.network.state_dict(), folder / "weights.pt")
+
+
+def test_a_super_network_with_batch_norms_ends_the_same_in_both_processes(tmp_path: Path) -> None:
+    """Weights are summed; its own statistics stay the trained model's, since every sub-network
+    that is judged measures its own.
+    """
+    process = SPAWN.Process(target=normalizing, args=(tmp_path,), daemon=True)
+    process.start()
+    with closing(Gloo(0, 2, tmp_path / "meeting")) as group:
+        first = super_trained(group).network.state_dict()
+    process.join()
+    second = torch.load(tmp_path / "weights.pt", weights_only=True)
+    before = classifier()[1].network.state_dict()
+    assert first.keys() == second.keys()
+    assert {"model.bn1.weight", "model.bn1.bias", "model.bn1.running_var"} <= first.keys()
+    for name, value in first.items():
+        kept = name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
+        assert torch.equal(value, second[name]), name
+        assert torch.equal(value, before[name]) == kept, name
 
 
 @pytest.mark.parametrize("dies", ["at once", "later"])
