@@ -4,10 +4,10 @@
     python benchmarks/search.py record FOLDER
 
 A folder keeps what the groups make: what was killed goes on there. Groups: step, samplers,
-keywords, images, example, ray; all by default. The record keeps what was measured of the other
-groups on the same machine, so that they can be run one at a time. Keywords and images need the data
-that EDGESMITH_DATA names, and fail without. Samplers are compared on a table of real evaluations,
-which `record` makes anew.
+predictors, keywords, images, example, ray; all by default. The record keeps what was measured of
+the other groups on the same machine, so that they can be run one at a time. Keywords and images need
+the data that EDGESMITH_DATA names, and fail without. Samplers and predictors are compared on a table
+of real evaluations, which `record` makes anew.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from rows import Row, publish_groups
 from searching.devices import images, keywords
 from searching.example import example
+from searching.predictors import predictors
 from searching.ray_workers import ray_workers
 from searching.recorded import TABLE, record
 from searching.samplers import sampled
@@ -31,6 +32,7 @@ from edgesmith.pipeline.versions import installed
 GROUPS: dict[str, Callable[[Path], Iterator[Row]]] = {
     "step": step,
     "samplers": sampled,
+    "predictors": predictors,
     "keywords": keywords,
     "images": images,
     "example": example,

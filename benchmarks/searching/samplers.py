@@ -16,12 +16,7 @@ import numpy as np
 from rows import Row
 
 from edgesmith.nas.front import hypervolume, hypervolume_curve, nondominated
-from edgesmith.nas.predictors._choose import PROXY, chosen, rank_correlation
-from edgesmith.nas.predictors._scales import scale_of
-from edgesmith.nas.samplers._record import Record
-from edgesmith.nas.samplers._surrogate import PROXY_METRIC
 from edgesmith.nas.samplers.base import Log, Sampler, samplers
-from edgesmith.nas.samplers.linas import Features
 from edgesmith.nas.space import Candidate, Floats
 from edgesmith.nas.values import ACCURACY, Metrics, Objective, Proposal, Task, Trial
 from searching.curves import plot
@@ -41,8 +36,7 @@ RIVALS = ("random", "nsga2", PLAIN, SEQUENTIAL)
 KNOWN = 100
 SHARE = 0.9
 """Of the true front's hypervolume."""
-FEWER, LEAST_TAU = 2.3, 0.85
-FOLDS = 5
+FEWER = 2.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +115,7 @@ def sampled(folder: Path) -> Iterator[Row]:
             yield Row(f"hypervolume after {at} evaluations, {name}", 100 * mean, "% of the front's")
         for name in RIVALS:
             above = (reached(OURS, s, at) > reached(name, s, at) for s in SEEDS)
-            yield _won(f"hypervolume after {at} evaluations above {name}", above)
+            yield won(f"hypervolume after {at} evaluations above {name}", above)
     yield from _speed(curve)
     uniform = {str(weight): problem.uniform(str(weight)) for weight in SPACE.genes[-1].choices}
     for weight, best in uniform.items():
@@ -129,8 +123,7 @@ def sampled(folder: Path) -> Iterator[Row]:
             f"uniform {weight}, the best of all architectures", 100 * best, "% of the front's"
         )
         above = (curve(OURS, seed)[-1] > best for seed in SEEDS)
-        yield _won(f"joint search above every uniform {weight}", above)
-    yield from _predicted(problem)
+        yield won(f"joint search above every uniform {weight}", above)
     curves = {name: [curve(name, seed) for seed in SEEDS] for name in (OURS, *RIVALS)}
     levels = {f"best in uniform {weight}": best for weight, best in uniform.items()}
     print(f"plotted in {plot(curves, levels)}")
@@ -153,39 +146,10 @@ def _needed(curve: list[float]) -> int:
     return next((n for n, each in enumerate(curve, 1) if each >= SHARE), len(curve) + 1)
 
 
-def _predicted(problem: Problem) -> Iterator[Row]:
-    """Rank correlation on all other candidates, of what was learned from as many as a search knows
-    after `KNOWN` evaluations.
-    """
-    taus: dict[str, list[float]] = {each.metric: [] for each in OBJECTIVES}
-    proxies: dict[str, list[float]] = {each.metric: [] for each in OBJECTIVES}
-    for seed in SEEDS:
-        record = Record(problem.task(seed))
-        known = record.of_all_sizes(KNOWN, np.random.default_rng([seed]))
-        others = [each for each in problem.rows if each not in set(known)]
-        features = Features(record, known)
-        for name, found in taus.items():
-            learned = scale_of(name).forth(_column(problem, known, name))
-            fitted = chosen(features(known), learned, None, FOLDS, seed)
-            actual = _column(problem, others, name)
-            found.append(rank_correlation(fitted.predict(features(others)), actual))
-            proxies[name].append(rank_correlation(_column(problem, others, PROXY_METRIC), actual))
-    for name, found in taus.items():
-        label = f"Kendall's tau of {name}, {KNOWN} evaluations, on all others"
-        yield Row(label, statistics.mean(found), "", goal=LEAST_TAU, better="higher")
-        yield Row(f"{label}, of the {PROXY}", statistics.mean(proxies[name]), "")
-        above = (tau > proxy for tau, proxy in zip(found, proxies[name], strict=True))
-        yield _won(f"{label}, above the {PROXY}", above)
-
-
-def _won(label: str, above: Iterable[bool]) -> Row:
+def won(label: str, above: Iterable[bool]) -> Row:
     """With how many seeds, where it has to be with all."""
     goal = float(len(SEEDS))
     return Row(label, sum(above), f"of {len(SEEDS)} seeds", goal=goal, better="higher")
-
-
-def _column(problem: Problem, candidates: list[Candidate], metric: str) -> Floats:
-    return np.array([problem.rows[each][metric] for each in candidates])
 
 
 def _losses(metrics: Metrics) -> tuple[float, ...]:
