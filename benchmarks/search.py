@@ -5,9 +5,9 @@
 
 A folder keeps what the groups make: what was killed goes on there. Groups: step, samplers,
 predictors, keywords, images, example, ray; all by default. The record keeps what was measured of
-the other groups on the same machine, so that they can be run one at a time. Keywords and images need
-the data that EDGESMITH_DATA names, and fail without. Samplers and predictors are compared on a table
-of real evaluations, which `record` makes anew.
+the other groups on the same machine, so that they can be run one at a time. Keywords and images
+need the data that EDGESMITH_DATA names, and fail without. Samplers and predictors are compared on
+a table of real evaluations, which `record` makes anew.
 """
 
 from __future__ import annotations
