@@ -6,8 +6,8 @@ It knows nothing of networks, so that solvers are tested on problems that can be
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from edgesmith.pipeline.errors import AllocationError
@@ -134,6 +134,35 @@ class Problem:
                 )
             found.append(own.index(choices[unit.name]))
         return tuple(found)
+
+    def only(self, takes: Callable[[str, Choice], bool]) -> Problem:
+        """The same problem with fewer options.
+
+        Args:
+            takes: whether a unit, by its name, keeps a choice.
+        """
+        kept = {
+            unit.name: [at for at, each in enumerate(unit.options) if takes(unit.name, each.choice)]
+            for unit in self.units
+        }
+
+        def part(table: Table, pair: Pair) -> Table:
+            rows = (table[at] for at in kept[pair.first])
+            return tuple(tuple(row[at] for at in kept[pair.second]) for row in rows)
+
+        units = (
+            replace(unit, options=tuple(unit.options[at] for at in kept[unit.name]))
+            for unit in self.units
+        )
+        pairs = (
+            replace(
+                pair,
+                loss=None if pair.loss is None else part(pair.loss, pair),
+                costs={name: part(table, pair) for name, table in pair.costs.items()},
+            )
+            for pair in self.pairs
+        )
+        return replace(self, units=tuple(units), pairs=tuple(pairs))
 
     def check(self, limits: Mapping[str, float] | None = None) -> None:
         """Refuse what no solver can read.

@@ -87,11 +87,10 @@ def test_corners_are_each_uniform_format_and_both_ends_of_the_smallest(name: str
         assert formats == {WEIGHTS: {weight}, ACTIVATIONS: {activation} if several else set()}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_formats_within_the_bytes_of_a_program_have_a_lower_sum_of_sensitivities(
-    name: str,
+def require_optimal(
+    found: Joint, seeds: tuple[Proposal, ...], sensitivities: Sensitivities
 ) -> None:
-    found, seeds, sensitivities = programmed(name)
+    """Of all formats within the bytes of a program, none has a lower sum of sensitivities."""
     genes, space = found.genes, found.genes.space
     rises = {(WEIGHTS + e.group, e.format): e.loss for e in sensitivities.weights}
     rises |= {(ACTIVATIONS + e.group, e.format): e.loss for e in sensitivities.activations}
@@ -109,6 +108,13 @@ def test_no_formats_within_the_bytes_of_a_program_have_a_lower_sum_of_sensitivit
         budget = found.counts(seed.candidate)[WEIGHT_BYTES]
         best = min(rise for size, rise in table if size <= budget)
         assert rise(seed.candidate) == pytest.approx(best, rel=0, abs=1e-9 * largest)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_formats_within_the_bytes_of_a_program_have_a_lower_sum_of_sensitivities(
+    name: str,
+) -> None:
+    require_optimal(*programmed(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -142,18 +148,23 @@ def test_there_are_no_programs_without_a_choice_of_weights() -> None:
     assert seeds == ((), None)
 
 
-def test_a_program_leaves_a_layer_in_its_widest_format_where_it_can_have_no_other() -> None:
+def test_programs_choose_of_what_every_layer_can_have() -> None:
     host = get_target("c-host").describe()
     forms = tuple(each for each in host.ops["DepthwiseConv2D"] if each.weight == "int8")
     narrow = dataclasses.replace(host, ops={**host.ops, "DepthwiseConv2D": forms})
-    formats, kept = offered(("int8", "int4"), ("int8",), [host]), WEIGHTS + "depthwise"
-    made = []
-    for targets in ((), (narrow,)):
-        found = joint_of(settled(Hard), SHAPE, formats, QUICK, targets=targets)
-        seeds, _ = programs(found, evidence("noise", found), PTQOptions(), seed=7)
-        made.append([found.genes.space.choices(each.candidate) for each in seeds])
-    free, limited = made
-    assert "int4" in {choices[kept] for choices in free}
-    for choices in free:
-        del choices[kept]
-    assert limited == free
+    formats = offered(("int8", "int4"), ("int8",), [host])
+    found = joint_of(settled(Hard), SHAPE, formats, QUICK, targets=(narrow,))
+    assert found.genes.formats[WEIGHTS + "depthwise"] == ("int8",)
+    seeds, sensitivities = programs(found, evidence("noise", found), PTQOptions(), seed=7)
+    assert sensitivities is not None
+    require_optimal(found, seeds, sensitivities)
+    assert len({each.candidate for each in (*seeds, *corners(found))}) == len(seeds) + 4
+
+
+def test_the_smallest_is_named_once_where_there_is_one_format() -> None:
+    formats = offered(("int8",), ("int8",), [get_target("c-host").describe()])
+    found = joint_of(classifier()[0], SHAPE, formats, QUICK, divisor=4)
+    assert [each.origin for each in corners(found)] == [
+        "seed: uniform int8",
+        "seed: smallest, int8",
+    ]

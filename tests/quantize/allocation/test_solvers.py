@@ -52,6 +52,24 @@ def test_the_program_finds_the_least_loss_of_all_choices(
 
 
 @FEW
+@given(problems(), st.sets(st.sampled_from(["u0", "u1", "u2", "u3"])))
+def test_with_fewer_options_the_others_cost_what_they_cost(
+    problem: Problem, narrow: set[str]
+) -> None:
+    few = problem.only(lambda unit, choice: unit not in narrow or choice.weight == "int8")
+    few.check()
+    made = {tuple(few.choices(picked).items()) for picked in everything(few, {})}
+    for picked in everything(problem, {}):
+        choices = problem.choices(picked)
+        kept = all(choice.weight == "int8" for u, choice in choices.items() if u in narrow)
+        assert kept == (tuple(choices.items()) in made)
+        if kept:
+            again = few.picked(choices)
+            assert few.loss(again) == problem.loss(picked)
+            assert few.costs(again) == problem.costs(picked)
+
+
+@FEW
 @given(problems(), st.floats(0, 1))
 def test_greedy_and_local_search_keep_to_the_limits_and_are_never_better(
     problem: Problem, share: float
