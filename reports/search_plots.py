@@ -23,7 +23,7 @@ from edgesmith.reports.search import PROXY, predictors_of
 from edgesmith.reports.search_metrics import name_of
 from edgesmith.reports.text import significant, visible
 
-_GAP = 0.12
+_GAP = 0.16  # between panels, of the height that each takes up
 
 
 def search_figures(found: SearchResult) -> dict[str, Figure | None]:
@@ -58,9 +58,10 @@ def predictors_figure(found: SearchResult) -> Figure | None:
     if len({each.evaluations for each in found.predictors}) < 2:
         return None
     figure = go.Figure()
-    height = (1 - _GAP * (len(metrics) - 1)) / len(metrics)
+    gap = _GAP / len(metrics)
+    height = (1 - gap * (len(metrics) - 1)) / len(metrics)
     for at, metric in enumerate(metrics):
-        top = 1 - at * (height + _GAP)
+        top = 1 - at * (height + gap)
         placed = {"domain": [max(0.0, top - height), top], "anchor": "x"}
         title = axis(f"{literal(name_of(metric))},<br>Kendall’s tau", nticks=5)
         figure.update_layout({f"yaxis{at + 1 if at else ''}": placed | title})
