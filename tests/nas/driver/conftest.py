@@ -1,4 +1,4 @@
-"""One Ray cluster for all tests, the example's, started when the first one needs it."""
+"""One Ray cluster for the tests of a module, the example's, started when the first one needs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.examples.loading import example
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     pytest.importorskip("ray")
     with example("ray_cluster", "search.py:two_nodes")() as made:
