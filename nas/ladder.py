@@ -202,8 +202,9 @@ def finalists(
     order = sorted(near.front, key=lambda number: cost.loss(found.trials[number].metrics))
     # Where nothing keeps the limits yet, the best of all is tried, too.
     dearest = order[-1] if found.chosen is None else found.chosen
-    low, high = sorted(order.index(number) for number in (near.chosen, dearest))
-    span = order[low : max(high + 1, low + count)]
+    low, last = sorted(order.index(number) for number in (near.chosen, dearest))
+    end = min(len(order), max(last + 1, low + count))
+    span = order[max(0, min(low, end - count)) : end]
     at = span.index(dearest)
     return tuple(span[place] for place in spread_over(len(span), count, at))
 

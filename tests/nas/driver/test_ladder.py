@@ -161,6 +161,20 @@ def test_finalists_are_cheap_in_what_the_rule_is_about(tmp_path: Path) -> None:
     assert before.chosen in numbers
 
 
+def test_finalists_beside_the_most_accurate_are_the_next_cheaper_ones(tmp_path: Path) -> None:
+    """It is the dearest of the front, so that there are none beyond it."""
+    asked, rule = task(), "best:accuracy"
+    with Archive.opened(tmp_path / "trials.jsonl", SPACE, {}) as archive:
+        make = partial(evaluating, exact)
+        before = search(asked, Walk(), make, Serial(), archive, SilentProgress(), rule=rule)
+    front = sorted(before.front, key=lambda number: before.trials[number].metrics["bytes"])
+    assert before.chosen == front[-1]
+    assert len(front) > 3
+    assert ladder.finalists(before, asked, rule, 3, 1.0) == tuple(front[-3:])
+    assert ladder.finalists(before, asked, rule, 1, 1.0) == (front[-1],)
+    assert ladder.finalists(before, asked, rule, len(front) + 1, 1.0) == tuple(front)
+
+
 def test_the_choice_stays_where_training_helps_nobody(tmp_path: Path) -> None:
     asked = least(0.9)
     before = found_by(exact, asked, tmp_path)
