@@ -134,9 +134,10 @@ class Evaluator:
         """Percent, of the trained model as it is."""
         return accuracy(self._joint.model, self.evidence.selection)
 
-    def kinds(self, quantized: QuantizedModel) -> dict[str, Kind]:
+    def kinds(self, choices: Mapping[str, Choice]) -> dict[str, Kind]:
         """Of the metrics that the target's cost model gives."""
-        return {metric: figure.kind for metric, figure in self._figures(quantized).items()}
+        figures = self._figures(self.quantized(choices))
+        return {metric: figure.kind for metric, figure in figures.items()}
 
     def _in_one(self, weight: str, activation: str) -> QuantizedModel:
         """The trained model itself, in one format of weights and one of activations."""

@@ -10,7 +10,7 @@ builds the candidate, and to the stage `quantize`, which trains the same start i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -23,7 +23,7 @@ from edgesmith.pipeline.training.options import Training
 from edgesmith.pipeline.training.trainer import Trainer, start_digest
 from edgesmith.quantize.ptq import QuantizedModel, quantize
 from edgesmith.quantize.qat.options import QAT
-from edgesmith.quantize.qat.train import Learning, train_quantized
+from edgesmith.quantize.qat.train import Learning, quantize_and_train
 
 LABEL = "fine-tuning a finalist"
 
@@ -85,14 +85,14 @@ class Finishing:
             EdgesmithError: it cannot be quantized, or training diverged.
         """
         options, seed = self.evaluator.quantization(choices), self.evaluator.seed
-        calibration = self.evaluator.evidence.calibration
-        start = quantize(self.module(choices), calibration, options, seed=seed)
+        module, calibration = self.module(choices), self.evaluator.evidence.calibration
         if self.qat is None:
-            return start
-        return train_quantized(
-            start,
+            return quantize(module, calibration, options, seed=seed)
+        return quantize_and_train(
+            module,
+            calibration,
             self.learning,
-            self.qat,
+            replace(options, qat=self.qat),
             seed=seed,
             progress=self.progress,
             checkpoints=self.trainings,

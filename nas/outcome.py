@@ -103,7 +103,7 @@ def outcome(
     found = replace(climbed.found, chosen=chosen)
     for number in progress.track(_spread(found, workplace.options), "deploying the front"):
         building.member(number)
-    kinds = {**_KINDS, **evaluator.kinds(climbed.quantized(chosen))}
+    kinds = {**_KINDS, **evaluator.kinds(found.trials[chosen].choices)}
     built, metrics = building.built, {name for trial in found.trials for name in trial.metrics}
     return SearchResult(
         target=target.name,

@@ -145,10 +145,7 @@ def test_memory_of_other_targets_counts_too(tmp_path: Path) -> None:
     assert metrics["flash on cortex-m0plus,ram=300"] == alone[Metric.FLASH].value
     assert scoring.memory["arena on cortex-m0plus,ram=300"] == 300
     assert scoring.memory["arena"] > scoring.memory["arena on cortex-m0plus,ram=300"]
-    assert (
-        scoring.kinds(scoring.quantized(choices))["flash on cortex-m0plus,ram=300"]
-        is Kind.SIMULATED
-    )
+    assert scoring.kinds(choices)["flash on cortex-m0plus,ram=300"] is Kind.SIMULATED
 
 
 def test_the_trained_model_is_scored_as_it_is() -> None:
