@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -181,7 +182,7 @@ class Evaluator:
 
     def quantization(self, choices: Mapping[str, Choice]) -> PTQOptions:
         """What a candidate is quantized with."""
-        return self._with_formats(choices, self._options)
+        return replace(self._options, overrides=self._joint.genes.overrides(choices))
 
     @property
     def seed(self) -> int:
@@ -213,14 +214,14 @@ class Evaluator:
         """Have the target's cost model measure what these candidates need, all at once."""
         if self._costs is None:
             return
-        quick = replace(self._options, ranges="min-max", equalize=False, bias_correction=False)
+        quick: dict[str, Any] = {"ranges": "min-max", "equalize": False, "bias_correction": False}
         few = self.evidence.calibration[:2]
         with one_thread():
             graphs = []
             for each in batch:
                 # What cannot be made is said when it is evaluated.
                 with suppress(EdgesmithError):
-                    options = self._with_formats(each, quick)
+                    options = replace(self.quantization(each), **quick)
                     made = quantize(self._of(each).module, few, options, seed=self._seed)
                     graphs.append(_read(made))
             for target, costs in ((self._target, self._costs), *self._beside):
@@ -248,9 +249,6 @@ class Evaluator:
     def _cut_out(self, architecture: tuple[tuple[str, int], ...]) -> _Cut:
         made = self._joint.network.extract(dict(architecture))
         return _Cut(recalibrated(made, self._statistics))
-
-    def _with_formats(self, choices: Mapping[str, Choice], options: PTQOptions) -> PTQOptions:
-        return replace(options, overrides=self._joint.genes.overrides(choices))
 
     @cached_property
     def _statistics(self) -> torch.Tensor:
