@@ -144,16 +144,18 @@ def test_training_by_two_that_was_killed_goes_on_exactly(tmp_path: Path) -> None
         assert torch.equal(value, expected[name])
 
 
-def super_trained(group: Group) -> Joint:
+def super_trained(group: Group, begin: dict[str, torch.Tensor]) -> Joint:
     """A super-network whose batch norms see other samples in every process."""
     model, found = classifier()
+    found.network.load_state_dict(begin)  # processes with other threads fit it otherwise
     options = replace(OPTIONS, epochs=1)
     SuperTrainer(found, model, options, seed=3, group=group).run(blobs(192, 0), blobs(96, 2))
     return found
 
 
 def normalizing(folder: Path) -> None:
-    found = super_trained(Gloo(1, 2, folder / "meeting"))
+    begin = torch.load(folder / "begin.pt", weights_only=True)
+    found = super_trained(Gloo(1, 2, folder / "meeting"), begin)
     torch.save(found.network.state_dict(), folder / "weights.pt")
 
 
@@ -161,13 +163,14 @@ def test_a_super_network_with_batch_norms_ends_the_same_in_both_processes(tmp_pa
     """Weights are summed; its own statistics stay the trained model's, since every sub-network
     that is judged measures its own.
     """
+    before = classifier()[1].network.state_dict()
+    torch.save(before, tmp_path / "begin.pt")
     process = SPAWN.Process(target=normalizing, args=(tmp_path,), daemon=True)
     process.start()
     with closing(Gloo(0, 2, tmp_path / "meeting")) as group:
-        first = super_trained(group).network.state_dict()
+        first = super_trained(group, before).network.state_dict()
     process.join()
     second = torch.load(tmp_path / "weights.pt", weights_only=True)
-    before = classifier()[1].network.state_dict()
     assert first.keys() == second.keys()
     assert {"model.bn1.weight", "model.bn1.bias", "model.bn1.running_var"} <= first.keys()
     for name, value in first.items():
