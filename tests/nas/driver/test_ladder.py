@@ -41,10 +41,10 @@ def evaluating(evaluate: Evaluation) -> Evaluation:
     return evaluate
 
 
-def found_by(evaluate: Evaluation, asked: Task, folder: Path) -> Found:
+def found_by(evaluate: Evaluation, asked: Task, folder: Path, rule: str = RULE) -> Found:
     with Archive.opened(folder / "trials.jsonl", SPACE, {}) as archive:
         make = partial(evaluating, evaluate)
-        return search(asked, Walk(), make, Serial(), archive, SilentProgress(), rule=RULE)
+        return search(asked, Walk(), make, Serial(), archive, SilentProgress(), rule=rule)
 
 
 def confirmed(before: Found, asked: Task, folder: Path) -> tuple[Found, Rung]:
@@ -164,9 +164,7 @@ def test_finalists_are_cheap_in_what_the_rule_is_about(tmp_path: Path) -> None:
 def test_finalists_beside_the_most_accurate_are_the_next_cheaper_ones(tmp_path: Path) -> None:
     """It is the dearest of the front, so that there are none beyond it."""
     asked, rule = task(), "best:accuracy"
-    with Archive.opened(tmp_path / "trials.jsonl", SPACE, {}) as archive:
-        make = partial(evaluating, exact)
-        before = search(asked, Walk(), make, Serial(), archive, SilentProgress(), rule=rule)
+    before = found_by(exact, asked, tmp_path, rule)
     front = sorted(before.front, key=lambda number: before.trials[number].metrics["bytes"])
     assert before.chosen == front[-1]
     assert len(front) > 3
