@@ -7,6 +7,7 @@ Whatever happens, finished steps stay in the cache and the same command goes on 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,6 +128,9 @@ class Runner:
         steps = steps_of(self._spec, left, self._registries)
         forced = forced_ids(steps, options.start, options.force)
         self._require_tools(left)
+        for step in steps:
+            for name, value in step.stage.environment.items():
+                os.environ.setdefault(name, value)
         started, clock = _now(), time.perf_counter()
         state = _State()
         for step in steps:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgesmith.pipeline.errors import NonFiniteWeightsError, QuantizationError, UnsupportedError
+from edgesmith.quantize import tracer
 
 BATCHES = (2, 3)
 
@@ -76,8 +78,9 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
         QuantizationError: the model cannot be traced, or does not run on the sample.
         UnsupportedError: it has not exactly one input.
     """
-    module = _symbolic(model)
-    runs = [_evaluate(module, sample.repeat(n, *[1] * (sample.ndim - 1))) for n in BATCHES]
+    batches = [sample.repeat(n, *[1] * (sample.ndim - 1)) for n in BATCHES]
+    module = _symbolic(model, batches)
+    runs = [_evaluate(module, batch).found for batch in batches]
     facts: dict[fx.Node, Fact] = {}
     for node in module.graph.nodes:
         values = (runs[0][node], runs[1][node])
@@ -122,15 +125,19 @@ def _holds_tensor(value: object) -> bool:
     return isinstance(value, Tensor)
 
 
-def _symbolic(model: nn.Module) -> fx.GraphModule:
+def _symbolic(model: nn.Module, batches: Sequence[Tensor]) -> fx.GraphModule:
+    def outputs(module: fx.GraphModule) -> Iterator[Any]:
+        return (_evaluate(module, batch).returned for batch in batches)
+
     fixed = _other_arguments(model)
     try:
-        graph = fx.Tracer().trace(model, concrete_args=fixed or None)
+        graph = tracer.traced(model, fixed or None, outputs)
     except _FORWARD_ERRORS as error:
         raise QuantizationError(
             f"{type(model).__name__} cannot be traced: {_first_sentence(error)}{_user_line(error)}",
-            fix="make the forward pass a fixed sequence of operators: no `if`, loop, `len`,"
-            " print or NumPy call on tensor values; or factor that part out of the model",
+            fix="make the forward pass a fixed sequence of operators: no `if`, loop, print or"
+            " NumPy call on what tensors hold or on the batch size; or factor that part out of the"
+            " model",
         ) from error
     return fx.GraphModule(model, graph)
 
@@ -141,11 +148,11 @@ def _first_sentence(error: BaseException) -> str:
 
 def _user_line(error: BaseException) -> str:
     """Where in the user's code tracing failed; empty when no user code is on the stack."""
-    library = str(torch.__path__[0])
+    library, ours = str(torch.__path__[0]), (__file__, tracer.__file__)
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(library) and frame.filename != __file__
+        if not frame.filename.startswith(library) and frame.filename not in ours
     ]
     if not frames:
         return ""
@@ -174,6 +181,7 @@ class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
         self.found: dict[fx.Node, Any] = {}
+        self.returned: Any = None
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -183,14 +191,14 @@ class _Recorder(fx.Interpreter):
 
 
 @torch.no_grad()
-def _evaluate(module: fx.GraphModule, batch: Tensor) -> dict[fx.Node, Any]:
+def _evaluate(module: fx.GraphModule, batch: Tensor) -> _Recorder:
     recorder = _Recorder(module)
     try:
-        recorder.run(batch.clone())
+        recorder.returned = recorder.run(batch.clone())
     except _FORWARD_ERRORS as error:
         raise QuantizationError(
             f"the model does not run on samples of shape {tuple(batch.shape[1:])}:"
             f" {_first_sentence(error)}",
             fix="check `input_shape`, the calibration data and the model against each other",
         ) from error
-    return recorder.found
+    return recorder

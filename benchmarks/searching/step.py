@@ -1,10 +1,11 @@
 """What a pass of super-network training costs beside one of plain quantization-aware training.
 
-Both train the same model on the same batches, on one thread; the passes of a step of the
-super-network run in formats of their own draw. Memory is what tensors hold at the same time, at
-most, in an epoch and its judging: a count, which is the same every time. By how much the epoch
-raises the peak of its process is reported beside it: that depends on what malloc keeps of many
-shapes that come once, and on oneDNN, which keeps a compiled kernel for each of them.
+Both train the same model on the same batches, on one thread, each in a process of its own with the
+environment that it has in a run; the passes of a step of the super-network run in formats of their
+own draw. Memory is what users see, the peak of the whole process, and what tensors hold at the same
+time, at most: a count, which is the same every time. By how much training raised the peak is
+reported beside it: for models as small as these that is mostly what malloc keeps of many shapes
+that come once, and kernels that oneDNN compiled for them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from edgesmith.nas.options import SuperTraining
 from edgesmith.nas.training import SuperTrainer
 from edgesmith.pipeline.factories import call_factory
 from edgesmith.pipeline.splits import Split
+from edgesmith.pipeline.stages.search import Search
 from edgesmith.pipeline.target_facts import get_target
 from edgesmith.pipeline.training.trainer import Trainer
 from edgesmith.quantize.options import PTQOptions
@@ -54,17 +56,16 @@ PASSES = 2 + SuperTraining().drawn
 def step(folder: Path) -> Iterator[Row]:
     """Time and memory of both, per model."""
     for name in MODELS:
-        plain, shared = (_epoch(name, kind) for kind in KINDS)
-        plain(), shared()  # warm
-        ratios = [_seconds(shared) / PASSES / _seconds(plain) for _ in range(TURNS)]
-        ratio = statistics.median(ratios)
+        plain, shared = (_measured(name, kind) for kind in KINDS)
+        ratio = shared["seconds"] / PASSES / plain["seconds"]
         yield Row(f"{name} pass of super-network training", ratio, "times QAT", goal=1.5)
-        alone, together = (_held(epoch) for epoch in (plain, shared))
+        label = f"{name} peak of the process in super-network training"
+        yield Row(label, shared["peak"] / plain["peak"], "times QAT", goal=1.2)
+        alone, together = (_held(_epoch(name, kind)) for kind in KINDS)
         label = f"{name} tensors held by super-network training"
         yield Row(label, together / alone, "times QAT", goal=1.2)
-        alone, together = (_grown(name, kind) for kind in KINDS)
         label = f"{name} growth of the process in super-network training"
-        yield Row(label, together / alone, "times QAT")
+        yield Row(label, shared["growth"] / plain["growth"], "times QAT")
 
 
 def _epoch(name: str, kind: str) -> Callable[[], object]:
@@ -94,12 +95,6 @@ def _epoch(name: str, kind: str) -> Callable[[], object]:
     return plain if kind == PLAIN else shared
 
 
-def _seconds(epoch: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    epoch()
-    return time.perf_counter() - begun
-
-
 def _held(epoch: Callable[[], object]) -> int:
     """Bytes that tensors hold at the same time, at most, in one epoch."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -113,12 +108,28 @@ def _held(epoch: Callable[[], object]) -> int:
     return max(accumulate(int(event["args"]["Bytes"]) for event in changes))
 
 
-def _grown(name: str, kind: str) -> int:
-    """KB that one epoch adds to the peak of a process of its own."""
+def _measured(name: str, kind: str) -> dict[str, float]:
+    """`seconds` of an epoch; `peak` of its process and `growth` of that by training, in KB."""
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    environment |= Search.environment if kind == SHARED else {}
     command = [sys.executable, str(Path(__file__)), name, kind]
-    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=path)
-    return int(done.stdout.strip().splitlines()[-1])
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def _trained(name: str, kind: str) -> dict[str, float]:
+    epoch = _epoch(name, kind)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _status_kb("VmRSS")
+    epoch()
+    turns = []
+    for _ in range(TURNS):
+        begun = time.perf_counter()
+        epoch()
+        turns.append(time.perf_counter() - begun)
+    peak = _status_kb("VmHWM")
+    return {"seconds": statistics.median(turns), "peak": peak, "growth": peak - before}
 
 
 def _status_kb(field: str) -> int:
@@ -127,8 +138,4 @@ def _status_kb(field: str) -> int:
 
 
 if __name__ == "__main__":
-    _trained = _epoch(*sys.argv[1:3])
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    _before = _status_kb("VmRSS")
-    _trained()
-    print(_status_kb("VmHWM") - _before)
+    print(json.dumps(_trained(*sys.argv[1:3])))

@@ -8,7 +8,7 @@ was evaluated (`trials.jsonl`, ...), and `front/candidate-N/`: members of the fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,6 +31,9 @@ class Search(SearchOptions, Stage):
     """A joint search over sub-networks and number formats by the target's measured cost."""
 
     name: ClassVar[str] = "search"
+    # Hardly a sub-network of a super-network has the shapes of another: oneDNN would keep 1,024
+    # kernels that never run again, more memory than small models train in.
+    environment: ClassVar[Mapping[str, str]] = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 
     def requires(self, spec: Spec) -> tuple[str, ...]:
         return ("load", "data")

@@ -105,6 +105,38 @@ class Tied(nn.Module):
         return out
 
 
+class Asking(nn.Module):
+    """Python asks for shapes, in one region for a number of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 12, 3, padding=1)
+        self.into = nn.Conv2d(12, 16, 3, stride=2, padding=1)
+        self.region = _Sixteen()
+        self.out = nn.Conv2d(16, 8, 1)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() == 4, "images"
+        x = torch.relu(self.into(torch.relu(self.stem(x))))
+        x = torch.relu(self.out(self.region(x)))
+        found: Tensor = self.fc(x.mean((2, 3)))
+        return found
+
+
+class _Sixteen(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 16, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] != 16:
+            raise ValueError("sixteen channels, please")
+        for _ in range(x.shape[2] // 4):
+            x = torch.relu(self.conv(x))
+        return x
+
+
 def _mlperf(factory: str) -> Callable[[], nn.Module]:
     found: Callable[[], nn.Module] = example("mlperf_tiny", f"models.py:{factory}")
     return found
@@ -121,6 +153,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "encoder": (Encoder, (6, 12)),
     "kernels": (Kernels, (3, 24, 24)),
     "tied": (Tied, (6,)),
+    "asking": (Asking, (3, 16, 16)),
     **{name: PRUNED[name] for name in ("concat", "split", "grouped", "squeeze-excite")},
 }
 

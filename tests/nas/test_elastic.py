@@ -33,6 +33,7 @@ FOUND: dict[str, tuple[int, int, int]] = {
     "encoder": (5, 4, 0),
     "kernels": (5, 0, 5),
     "tied": (2, 0, 0),
+    "asking": (2, 0, 0),
     "concat": (4, 0, 0),
     "split": (2, 0, 0),
     "grouped": (3, 0, 0),
@@ -205,6 +206,15 @@ def test_groups_that_the_divisor_leaves_one_width_are_listed() -> None:
     reasons = {layer: each.reason for each in found.frozen for layer in each.layers}
     assert "of its 16 units no smaller number is a multiple" in reasons["features.0.0.conv"]
     assert "features.3.first.0.conv" not in reasons
+
+
+def test_a_region_that_asks_for_its_channels_stays_frozen_and_is_listed() -> None:
+    """By reason; what Python decides by other shapes varies all around it."""
+    _, found = known("asking")
+    assert [each.subject for each in found.dimensions] == ["stem", "out"]
+    reasons = {layer: each.reason for each in found.frozen for layer in each.layers}
+    assert "sixteen channels, please" in reasons["region.conv"]
+    assert reasons["into"] == reasons["region.conv"]
 
 
 def test_options_leave_out_kinds_and_layers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -309,6 +310,21 @@ def test_outputs_cannot_be_changed_by_accident_nor_through_the_run_folder(place:
     assert cached.read_text() != "edited"
     place.run()
     assert shown.read_text() == cached.read_text()
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "care"), ("haste", "haste")])
+def test_what_libraries_read_once_is_set_before_any_stage(
+    place: Place, monkeypatch: pytest.MonkeyPatch, given: str | None, found: str
+) -> None:
+    """By a stage that comes later; users have the last word."""
+    monkeypatch.setenv("COUNTED_WITH", given or "")
+    if given is None:
+        monkeypatch.delenv("COUNTED_WITH")
+    behave(place.folder, "make:raise")
+    with pytest.raises(StageError):
+        place.run()
+    assert place.ran() == ["make"]
+    assert os.environ["COUNTED_WITH"] == found
 
 
 def test_an_exception_becomes_a_stage_error_and_is_logged(place: Place) -> None:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -160,6 +160,7 @@ class Measure(Stage):
     """Writes the length of what `make` wrote: often the same for another input."""
 
     name: ClassVar[str] = "count"
+    environment: ClassVar[Mapping[str, str]] = {"COUNTED_WITH": "care"}
 
     def requires(self, spec: Spec) -> tuple[str, ...]:
         return ("make",)
