@@ -27,7 +27,7 @@ from edgesmith.nas.found import missed, revised
 from edgesmith.nas.front import nondominated
 from edgesmith.nas.proxy import SENSITIVITY
 from edgesmith.nas.samplers.base import Asking, Log, Sampler
-from edgesmith.nas.values import ACCURACY, Found, Proposal, Rung, Task, Trial
+from edgesmith.nas.values import ACCURACY, LOSS, Found, Metrics, Proposal, Rung, Task, Trial
 from edgesmith.pipeline.errors import NothingEvaluatedError
 from edgesmith.pipeline.stage import Progress
 from edgesmith.quantize.allocation.allocate import spread_over
@@ -41,9 +41,9 @@ def searched(found: Found, samples: int) -> Rung:
     which it ranks the trained model in formats of its own.
     """
     known = {each.number: each.metrics for each in found.trials if not each.failed}
-    accuracy = {number: metrics[ACCURACY] for number, metrics in known.items()}
+    accuracy, loss = _judged(known, ACCURACY), _judged(known, LOSS)
     proxy = {n: -metrics[SENSITIVITY] for n, metrics in known.items() if SENSITIVITY in metrics}
-    return Rung(SEARCHED, samples, accuracy, _tau(proxy, accuracy))
+    return Rung(SEARCHED, samples, accuracy, _tau(proxy, accuracy), loss)
 
 
 def confirmed(
@@ -235,9 +235,14 @@ def _renumbered(
 
 
 def _rung(name: str, samples: int, now: Mapping[int, Trial], before: Sequence[Trial]) -> Rung:
-    accuracy = {n: each.metrics[ACCURACY] for n, each in now.items() if not each.failed}
+    known = {n: each.metrics for n, each in now.items() if not each.failed}
+    accuracy, loss = _judged(known, ACCURACY), _judged(known, LOSS)
     below = {n: before[n].metrics[ACCURACY] for n in accuracy}
-    return Rung(name, samples, accuracy, _tau(below, accuracy))
+    return Rung(name, samples, accuracy, _tau(below, accuracy), loss)
+
+
+def _judged(known: Mapping[int, Metrics], metric: str) -> dict[int, float]:
+    return {number: metrics[metric] for number, metrics in known.items() if metric in metrics}
 
 
 def _tau(below: Mapping[int, float], above: Mapping[int, float]) -> float | None:

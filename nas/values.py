@@ -137,12 +137,14 @@ class Rung:
         accuracy: number of a trial -> percent.
         tau: Kendall's rank correlation with accuracy on the rung below, of these candidates; None
             where there are too few of them or all are alike.
+        loss: number of a trial -> nats per sample.
     """
 
     name: str
     samples: int
     accuracy: dict[int, float]
     tau: float | None
+    loss: dict[int, float] = field(default_factory=dict)
 
     def interval(self, number: int) -> tuple[float, float]:
         """Where a candidate's accuracy on all such samples lies, in percent: 95 % confidence
@@ -225,12 +227,16 @@ class SearchResult(Found):
 
     @property
     def chosen_metrics(self) -> Metrics:
-        """Of the choice, with the accuracy that it was chosen for: after training, where finalists
-        were trained.
+        """Of the choice, with the accuracy and loss that it was chosen for: after training, where
+        finalists were trained.
         """
         assert self.chosen is not None
-        metrics, rung = self.trials[self.chosen].metrics, self.judged
-        return metrics if rung is None else {**metrics, ACCURACY: rung.accuracy[self.chosen]}
+        metrics, rung = dict(self.trials[self.chosen].metrics), self.judged
+        if rung is not None:
+            metrics[ACCURACY] = rung.accuracy[self.chosen]
+            if self.chosen in rung.loss:
+                metrics[LOSS] = rung.loss[self.chosen]
+        return metrics
 
     def summary(self) -> list[str]:
         """What a log and a report say."""

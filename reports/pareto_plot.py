@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -181,11 +181,15 @@ def _add_references(plane: _Plane) -> None:
         marker={"color": BASELINE, "size": 10, "symbol": "square-open", "line": {"width": 2}},
         cliponaxis=False,
     )
-    for name, metrics in found.references.items():
-        # A format that the target lacks may lie far below everything, and would squeeze the rest.
-        seen = name == FLOAT or metrics[ACCURACY] >= min(plane.accuracies)
-        if name not in placed and seen:
-            _add_level(plane, name, metrics[ACCURACY])
+    lines = {name: each[ACCURACY] for name, each in found.references.items() if name not in placed}
+    # A format that the target lacks may lie far below everything, and would squeeze the rest.
+    floor = min(plane.accuracies)
+    below = {name: at for name, at in lines.items() if name != FLOAT and at < floor}
+    for name, at in lines.items():
+        if name not in below:
+            _add_level(plane, name, at)
+    if below:
+        _add_below(plane, below)
 
 
 def _add_level(plane: _Plane, name: str, accuracy: float) -> None:
@@ -201,6 +205,22 @@ def _add_level(plane: _Plane, name: str, accuracy: float) -> None:
         xref="x domain",
         xanchor="right" if floats else "center",
         y=accuracy,
+        yanchor="bottom",
+    )
+
+
+def _add_below(plane: _Plane, accuracies: Mapping[str, float]) -> None:
+    """Names of formats whose lines would lie under the plot, with the accuracy they have."""
+    listed = ", ".join(f"{literal(name)} {at:.1f} %" for name, at in accuracies.items())
+    plane.figure.add_annotation(
+        text=f"↓ trained model, {listed} (not on this target)",
+        font={"size": 11, "color": BASELINE},
+        showarrow=False,
+        x=0.01,
+        xref="x domain",
+        xanchor="left",
+        y=0,
+        yref="y domain",
         yanchor="bottom",
     )
 

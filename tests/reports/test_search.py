@@ -87,6 +87,20 @@ def test_the_choice_is_compared_with_the_trained_model() -> None:
     assert [card.number.kind for card in cards.values()] == list(SEARCH.kinds.values())
 
 
+def test_the_loss_is_that_of_the_choice_as_it_was_judged() -> None:
+    """After training, where the accuracy beside it is."""
+    units, kinds = {**SEARCH.units, "loss": "nats per sample"}, {**SEARCH.kinds, "loss": "measured"}
+    trials = [replace(each, metrics={**each.metrics, "loss": 0.7}) for each in SEARCH.trials]
+    last = replace(SEARCH.rungs[-1], loss={CHOSEN.number: 0.25})
+    rungs = (*SEARCH.rungs[:-1], last)
+    found = replace(SEARCH, units=units, kinds=kinds, trials=tuple(trials), rungs=rungs)
+    loss = next(each for each in search_view(found).cards if each.name == "Loss")
+    assert loss.number.exact.startswith("0.25")
+    before = replace(found, rungs=SEARCH.rungs[:-1])
+    loss = next(each for each in search_view(before).cards if each.name == "Loss")
+    assert loss.number.exact.startswith("0.7")
+
+
 def test_a_choice_that_costs_more_is_not_called_fewer() -> None:
     cheap, dear = SEARCH.trials[SEARCH.front[-1]].metrics, SEARCH.marks["uniform int8"]
     view = search_view(replace(SEARCH, chosen=dear, references={"uniform int8": cheap}))
@@ -259,6 +273,23 @@ def test_the_front_is_drawn_with_marks_crosses_and_limits() -> None:
     hover = by_name["evaluated (simulated)"]["customdata"][0]
     assert "<b>candidate 0</b><br>seed: uniform int8<br>accuracy 99.50 % (measured)" in hover
     assert "<b>breaks: flash at most 30.0 kB</b>" in hover
+
+
+def test_formats_that_the_target_lacks_have_a_line_or_a_name() -> None:
+    """They have an accuracy and no cost; what lies below everything does not squeeze the rest."""
+    least = min(each.metrics["accuracy"] for each in SEARCH.trials if not each.failed)
+    lacking = {"uniform fp8_e4m3": least + 1, "uniform int2": least - 30}
+    more = {name: {"accuracy": accuracy} for name, accuracy in lacking.items()}
+    figure = pareto_figure(replace(SEARCH, references={**SEARCH.references, **more}))
+    assert figure is not None
+    lines = {line["y0"] for line in figure["layout"]["shapes"]}
+    assert least + 1 in lines
+    assert least - 30 not in lines
+    said = [each["text"] for each in figure["layout"]["annotations"]]
+    assert "trained model, uniform fp8_e4m3 (not on this target)" in said
+    assert f"↓ trained model, uniform int2 {least - 30:.1f} % (not on this target)" in said
+    marked = next(each for each in figure["data"] if each.get("name") == "trained model")
+    assert not lacking.keys() & set(marked["text"])
 
 
 def test_a_limit_of_the_cost_stands_where_its_label_does() -> None:

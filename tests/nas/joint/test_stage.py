@@ -126,6 +126,8 @@ def test_finalists_are_trained_and_the_integers_of_the_choice_ship(
     after = qat_result(outputs(folder, "quantize"))
     assert after is not None
     assert after.after == trained.accuracy[result.chosen]
+    assert trained.loss.keys() == trained.accuracy.keys()
+    assert result.chosen_metrics["loss"] == trained.loss[result.chosen]
     # `quantize` found what the search had trained: it began no other training.
     shapes = {
         tuple(value for value in result.trials[number].choices.values() if isinstance(value, int))
