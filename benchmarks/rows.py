@@ -22,7 +22,9 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. `goal` None states the figure without judging it."""
+    """One figure. `goal` None states the figure without judging it: `met` is None then, unless the
+    figure is no number.
+    """
 
     id: str
     value: float
@@ -30,16 +32,15 @@ class Row:
     kind: Literal["measured", "simulated", "estimated"] = "measured"
     goal: float | None = None
     better: Literal["lower", "higher"] = "lower"
-    met: bool = field(init=False)
+    met: bool | None = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.goal is None:
-            met = True
-        elif self.better == "lower":
-            met = self.value <= self.goal
-        else:
-            met = self.value >= self.goal
-        object.__setattr__(self, "met", met and not math.isnan(self.value))
+        met: bool | None = None
+        if math.isnan(self.value):
+            met = False
+        elif self.goal is not None:
+            met = self.value <= self.goal if self.better == "lower" else self.value >= self.goal
+        object.__setattr__(self, "met", met)
 
 
 def _shown(value: float) -> str:
@@ -127,7 +128,7 @@ def _print(name: str, found: Sequence[Row]) -> bool:
     for row in found:
         sign = "≤" if row.better == "lower" else "≥"
         goal = "" if row.goal is None else f"{sign} {_shown(row.goal)}"
-        mark = "" if row.goal is None else "[green]yes[/]" if row.met else "[bold red]NO[/]"
+        mark = {None: "", True: "[green]yes[/]", False: "[bold red]NO[/]"}[row.met]
         table.add_row(row.id, _shown(row.value), goal, row.unit, row.kind, mark)
     Console(width=120).print(table)
-    return all(row.met for row in found)
+    return all(row.met is not False for row in found)

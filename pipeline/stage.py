@@ -88,7 +88,7 @@ class Stage(ABC):
     version: ClassVar[int] = 1
     per_target: ClassVar[bool] = False
     environment: ClassVar[Mapping[str, str]] = {}
-    """Variables that libraries read only once: set before any stage of a run, where users have not."""
+    """Variables that libraries read once: set before any stage of a run, where users have not."""
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def requires(self, spec: Spec) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.fx.proxy import Attribute, TraceError
 
 Question = Callable[[Any], Any]
@@ -107,10 +107,10 @@ class _Tracer(fx.Tracer):
         return _Proxy(node, self)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        return bool(self.answer(_truth, obj))
+        return bool(self.answer(bool, obj))
 
     def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
-        return iter([obj[at] for at in range(self.answer(len, obj))])
+        return iter([operator.getitem(obj, at) for at in range(self.answer(len, obj))])
 
     def answer(self, question: Question, proxy: fx.Proxy) -> Any:
         for known in self._answers:
@@ -118,12 +118,7 @@ class _Tracer(fx.Tracer):
         raise _Asked(question, proxy.node)
 
 
-def _truth(value: Any) -> bool:
-    # torch's own message for more than one element speaks of ambiguity, not of tracing.
-    return bool(value.all()) if isinstance(value, Tensor) else bool(value)
-
-
-class _Asking(fx.Proxy):
+class _Proxy(fx.Proxy):
     """A proxy that may be asked what Python wants to know at once."""
 
     tracer: _Tracer
@@ -144,9 +139,5 @@ class _Asking(fx.Proxy):
         return float(self.tracer.answer(float, self))
 
 
-class _Proxy(_Asking):
-    """Of a node."""
-
-
-class _Attribute(_Asking, Attribute):
+class _Attribute(_Proxy, Attribute):
     """Of `value.name`, which becomes a node only if it is not called."""

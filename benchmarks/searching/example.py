@@ -53,7 +53,7 @@ def _example(folder: Path) -> Iterator[Row]:
     goal = float(KILLS)
     yield Row("default example: kills on the way", kills, "", goal=goal, better="higher")
     label = "default example: the same front and choice after them"
-    yield Row(label, _found(often) == whole, "", goal=1.0, better="higher")
+    yield Row(label, float(_found(often) == whole), "", goal=1.0, better="higher")
 
 
 def _copied(folder: Path) -> Path:

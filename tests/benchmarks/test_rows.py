@@ -28,7 +28,12 @@ def test_a_goal_that_is_reached_exactly_is_met_in_both_directions(
 
 
 def test_what_is_no_number_meets_nothing() -> None:
-    assert not rows.Row("figure", math.nan, "").met
+    assert rows.Row("figure", math.nan, "").met is False
+    assert rows.Row("figure", math.nan, "", goal=1).met is False
+
+
+def test_a_figure_without_a_goal_is_not_judged() -> None:
+    assert rows.Row("figure", 1.0, "").met is None
 
 
 @pytest.mark.parametrize(("value", "met"), [(0.0, True), (1.0, False)])

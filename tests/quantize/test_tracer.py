@@ -1,4 +1,4 @@
-"""What Python decides by shapes is decided; what it decides by values or by the batch is refused."""
+"""What Python decides by shapes is decided; what it decides by values or the batch is refused."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from tests.quantize.test_normalize import IMAGE, Lambda, prepared
 
 class Positions(nn.Module):
     """Checks, crops, loops and scales by shapes, as models that are published do."""
+
+    fixed: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from edgesmith.nas.elastic import Architecture
+from edgesmith.nas.joint import Joint
 from edgesmith.nas.options import SuperTraining
+from edgesmith.nas.rounding import Policy
 from edgesmith.nas.space import Candidate
 from edgesmith.nas.strategies.base import Draw, strategies
 from edgesmith.nas.strategies.fliqs import TARGETS, Policies
@@ -41,6 +44,61 @@ def test_small_sub_networks_learn_and_the_largest_keeps_its_accuracy(how: dict[s
     assert tuned.accuracy >= tuned.before + 5
     assert tuned.epochs == 3
     assert not found.network.training
+
+
+Ran = tuple[Architecture, Policy | None, bool]
+"""A pass: of what, in which formats, and whether it was judged by what the largest gave."""
+
+
+def passes(options: SuperTraining, monkeypatch: pytest.MonkeyPatch) -> tuple[Joint, list[Ran]]:
+    """Those of one step."""
+    model, found = classifier()
+    trainer = SuperTrainer(found, model, options, seed=0)
+    ran: list[Ran] = []
+    outputs: list[torch.Tensor] = []
+    run, divergence = trainer._run, trainer._divergence
+
+    def noted(x: Tensor, architecture: Architecture, policy: Policy | None) -> Tensor:
+        out = run(x, architecture, policy)
+        outputs.append(out)
+        ran.append((architecture, policy, False))
+        return out
+
+    def compared(student: Tensor, teacher: Tensor) -> Tensor:
+        assert student is outputs[-1]
+        assert torch.equal(teacher, outputs[0])
+        assert not teacher.requires_grad
+        ran[-1] = (*ran[-1][:2], True)
+        return divergence(student, teacher)
+
+    monkeypatch.setattr(trainer, "_run", noted)
+    monkeypatch.setattr(trainer, "_divergence", compared)
+    losses = [
+        *trainer._losses(torch.from_numpy(TRAIN.inputs[:32]), torch.tensor(TRAIN.labels[:32]))
+    ]
+    assert len(losses) == len(ran)
+    return found, ran
+
+
+@pytest.mark.parametrize("rounded", [1.0, 0.0])
+@pytest.mark.parametrize("drawn", [1, 3])
+def test_a_step_is_a_sandwich_in_formats_of_its_own(
+    drawn: int, rounded: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest learns from the labels, in floats; the drawn ones and the smallest from it."""
+    found, ran = passes(replace(OPTIONS, drawn=drawn, rounded=rounded), monkeypatch)
+    largest, *others = ran
+    assert largest == (found.elastic.whole(), None, False)
+    assert len(others) == drawn + 1
+    assert others[-1][0] == found.elastic.smallest()
+    assert all(taught for _, _, taught in others)
+    assert all((policy is None) == (rounded == 0) for _, policy, _ in others)
+
+
+def test_formats_are_drawn_for_each_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, (_, *others) = passes(replace(OPTIONS, drawn=8), monkeypatch)
+    assert len({repr(policy) for _, policy, _ in others}) > 1
+    assert len({tuple(each.items()) for each, _, _ in others}) > 1
 
 
 @pytest.mark.parametrize(("rounded", "told"), [(1.0, 6), (0.0, 0)])

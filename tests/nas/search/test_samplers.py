@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -17,7 +18,7 @@ from edgesmith.nas.samplers._record import Record
 from edgesmith.nas.samplers.base import Log, Sampler, samplers
 from edgesmith.nas.samplers.fliqs import Fliqs
 from edgesmith.nas.samplers.linas import Features, Linas
-from edgesmith.nas.space import Candidate, Gene, Space
+from edgesmith.nas.space import Candidate, Floats, Gene, Space
 from edgesmith.nas.values import ACCURACY, Constraint, Objective, Proposal
 from tests.nas.search.problems import (
     BYTES,
@@ -280,6 +281,40 @@ def test_linas_finds_more_than_the_baselines(baseline: str) -> None:
     gains = [volume("linas", 60, seed) - volume(baseline, 60, seed) for seed in range(5)]
     assert min(gains) > 0
     assert np.mean(gains) > 0.05
+
+
+@cache
+def jointly(seed: int) -> Floats:
+    """Losses of what a joint search evaluates."""
+    network = Network(blocks=4, seed=seed)
+    task = network.task(100, seed=seed)
+    _, trials = searched(quick(), task, network.measure)
+    return np.array([task.losses(each.metrics) for each in trials])
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4", "int2"])
+def test_a_joint_search_finds_more_than_all_architectures_in_one_format(weights: str) -> None:
+    for seed in range(3):
+        network = Network(blocks=4, seed=seed)
+        space, task = network.space, network.task(1)
+        fixed = {g.name: weights for g in space.genes if weights in g.choices}
+        every = itertools.product(*(range(size) for size in space.sizes[: -len(fixed)]))
+        narrow = {space.canonical((*row, *space.of(fixed)[-len(fixed) :])) for row in every}
+        alone = np.array([task.losses(network.measure(each)) for each in narrow])
+        both = np.vstack([jointly(seed), alone])
+        box = both.min(axis=0).tolist(), both.max(axis=0).tolist()
+        assert hypervolume(jointly(seed), *box) > hypervolume(alone, *box)
+
+
+@pytest.mark.parametrize("name", ["linas", "sequential"])
+def test_the_trained_model_is_asked_for_first(name: str) -> None:
+    """Of linas' task all seeds are."""
+    task = NETWORK.task(60)
+    batches, _ = searched(sampler(name), task, NETWORK.measure)
+    first = [each.origin for batch in batches for each in batch][: len(task.seeds)]
+    assert "seed: largest" in first
+    if name == "linas":
+        assert sorted(first) == sorted(each.origin for each in task.seeds)
 
 
 def test_linas_finds_a_known_front() -> None:
