@@ -42,6 +42,11 @@ class Row:
             met = self.value <= self.goal if self.better == "lower" else self.value >= self.goal
         object.__setattr__(self, "met", met)
 
+    @property
+    def missed(self) -> bool:
+        """It is below its goal, or no number."""
+        return self.met is False
+
 
 def _shown(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.6g}"
@@ -131,4 +136,4 @@ def _print(name: str, found: Sequence[Row]) -> bool:
         mark = {None: "", True: "[green]yes[/]", False: "[bold red]NO[/]"}[row.met]
         table.add_row(row.id, _shown(row.value), goal, row.unit, row.kind, mark)
     Console(width=120).print(table)
-    return all(row.met is not False for row in found)
+    return not any(row.missed for row in found)

@@ -66,7 +66,7 @@ def made_up() -> Any:
 
 def unmet(found: Any) -> list[str]:
     """What of the rows of a comparison misses its goal, without the network's name."""
-    return [row.id.partition(": ")[2] for row in comparison.rows(found) if not row.met]
+    return [row.id.partition(": ")[2] for row in comparison.rows(found) if row.missed]
 
 
 def test_figures_at_their_goals_meet_them() -> None:

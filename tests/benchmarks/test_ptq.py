@@ -33,7 +33,7 @@ def at_their_goals() -> dict[str, Any]:
 
 def unmet(found: dict[str, Any]) -> list[str]:
     made = ptq.rows("IC", 5000, found, ptq.CONVOLUTIONAL_GOALS)
-    return [row.id for row in made if not row.met]
+    return [row.id for row in made if row.missed]
 
 
 def test_figures_at_their_goals_meet_them() -> None:
