@@ -19,7 +19,7 @@ from edgesmith.nas.samplers.base import Log, Sampler, samplers
 from edgesmith.nas.samplers.fliqs import Fliqs
 from edgesmith.nas.samplers.linas import Features, Linas
 from edgesmith.nas.space import Candidate, Floats, Gene, Space
-from edgesmith.nas.values import ACCURACY, Constraint, Objective, Proposal
+from edgesmith.nas.values import ACCURACY, Constraint, Objective, Proposal, Task
 from tests.nas.search.problems import (
     BYTES,
     COST,
@@ -263,14 +263,19 @@ def test_sequential_takes_the_widest_formats_first() -> None:
     assert len({each[:9] for each in second}) <= 4
 
 
+def found_by(searcher: Sampler, network: Network, task: Task) -> Floats:
+    """Losses of what it evaluates."""
+    _, trials = searched(searcher, task, network.measure)
+    return np.array([task.losses(each.metrics) for each in trials])
+
+
 @cache
 def volume(name: str, evaluations: int, seed: int) -> float:
     """Share of the box of everything that was found by any sampler in 5 seeds."""
     network = Network(blocks=8, seed=seed)
     searcher = quick() if name == "linas" else sampler(name)
     task = network.task(evaluations, seed=seed)
-    _, trials = searched(searcher, task, network.measure)
-    losses = np.array([task.losses(each.metrics) for each in trials])
+    losses = found_by(searcher, network, task)
     largest, smallest = task.seeds[0].candidate, task.seeds[1].candidate
     ends = np.array([task.losses(network.measure(each)) for each in (largest, smallest)])
     return hypervolume(losses, ends.min(axis=0).tolist(), ends.max(axis=0).tolist())
@@ -287,9 +292,7 @@ def test_linas_finds_more_than_the_baselines(baseline: str) -> None:
 def jointly(seed: int) -> Floats:
     """Losses of what a joint search evaluates."""
     network = Network(blocks=4, seed=seed)
-    task = network.task(100, seed=seed)
-    _, trials = searched(quick(), task, network.measure)
-    return np.array([task.losses(each.metrics) for each in trials])
+    return found_by(quick(), network, network.task(100, seed=seed))
 
 
 @pytest.mark.parametrize("weights", ["int8", "int4", "int2"])
@@ -322,8 +325,7 @@ def test_linas_finds_a_known_front() -> None:
     network = Network(blocks=3, widths=(64, 32), formats=("int8", "int4"), noise=0.0)
     front, size = true_front(network), len(everything(network.space))
     task = network.task(size // 3)
-    _, trials = searched(quick(), task, network.measure)
-    losses = np.array([task.losses(each.metrics) for each in trials])
+    losses = found_by(quick(), network, task)
     found = {tuple(row) for row in losses[nondominated(losses)].round(9)}
     assert len(found & {tuple(row) for row in front.round(9)}) >= 0.8 * len(front)
 
