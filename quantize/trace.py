@@ -80,7 +80,7 @@ def trace(model: nn.Module, sample: Tensor) -> Traced:
     """
     batches = [sample.repeat(n, *[1] * (sample.ndim - 1)) for n in BATCHES]
     module = _symbolic(model, batches)
-    runs = [_evaluate(module, batch).found for batch in batches]
+    runs = [_evaluate(module, batch) for batch in batches]
     facts: dict[fx.Node, Fact] = {}
     for node in module.graph.nodes:
         values = (runs[0][node], runs[1][node])
@@ -127,7 +127,7 @@ def _holds_tensor(value: object) -> bool:
 
 def _symbolic(model: nn.Module, batches: Sequence[Tensor]) -> fx.GraphModule:
     def outputs(module: fx.GraphModule) -> Iterator[Any]:
-        return (_evaluate(module, batch).returned for batch in batches)
+        return (_evaluate(module, batch)[module.graph.output_node()] for batch in batches)
 
     fixed = _other_arguments(model)
     try:
@@ -181,7 +181,6 @@ class _Recorder(fx.Interpreter):
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module, garbage_collect_values=False)
         self.found: dict[fx.Node, Any] = {}
-        self.returned: Any = None
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -191,14 +190,15 @@ class _Recorder(fx.Interpreter):
 
 
 @torch.no_grad()
-def _evaluate(module: fx.GraphModule, batch: Tensor) -> _Recorder:
+def _evaluate(module: fx.GraphModule, batch: Tensor) -> dict[fx.Node, Any]:
+    """What every node gives."""
     recorder = _Recorder(module)
     try:
-        recorder.returned = recorder.run(batch.clone())
+        recorder.run(batch.clone())
     except _FORWARD_ERRORS as error:
         raise QuantizationError(
             f"the model does not run on samples of shape {tuple(batch.shape[1:])}:"
             f" {_first_sentence(error)}",
             fix="check `input_shape`, the calibration data and the model against each other",
         ) from error
-    return recorder
+    return recorder.found

@@ -22,6 +22,9 @@ class Training:
         learning_rate: at the start; falls to 0 by a cosine.
         distillation: weight of the teacher's outputs against the labels, 0 to 1.
         patience: epochs without a better selection accuracy after which it stops.
+        keep: the epoch with the best selection accuracy, or the last, and then no patience ends
+            it: where every epoch has nearly all of a small split right, the best is so by chance,
+            and the last has learned longest at the smallest steps.
         flip: mirror half of the images.
         shift: move images by up to so many pixels, or by so many rows and columns: what is heard
             can come earlier or later, but not higher or lower.
@@ -37,6 +40,7 @@ class Training:
     distillation: Annotated[float, Field(ge=0, le=1)] = 0.5
     temperature: Positive = 2.0
     patience: Count = 4
+    keep: Literal["best", "last"] = "best"
     flip: bool = False
     shift: Pixels | tuple[Pixels, Pixels] = 0
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -1,4 +1,4 @@
-"""Short training with early stop: labels and a teacher's outputs, a cosine, the best epoch kept.
+"""Short training: labels and a teacher's outputs, a cosine, the best epoch kept or the last.
 
 Every epoch has a seed of its own, so a run that resumes from a checkpoint is the same run, bit
 for bit. Checkpoints hold tensors and numbers only.
@@ -46,10 +46,10 @@ class Tuned:
     """What training found.
 
     Args:
-        before, accuracy: percent of the selection split, before and of the best epoch.
-        diverged: the loss became infinite or NaN, or accuracy fell below half of the best; the
-            best epoch before that was kept.
-        improved: an epoch was better than what there was before.
+        before, accuracy: percent of the selection split, before and of the epoch that is kept.
+        diverged: the loss became infinite or NaN, or accuracy fell below half of the best; an
+            epoch before that was kept.
+        improved: an epoch is kept, not what there was before.
     """
 
     before: float
@@ -142,17 +142,18 @@ class Memory(Protocol):
 
 @dataclass
 class _State:
-    """What a checkpoint holds; `best` is the weights of the best epoch."""
+    """What a checkpoint holds; `kept` is the weights of the epoch to end with."""
 
     epoch: int
     before: float
+    kept_accuracy: float
     best_accuracy: float
     best_loss: float
     improved: bool
     since_best: int
     diverged: bool
     model: dict[str, Tensor]
-    best: dict[str, Tensor]
+    kept: dict[str, Tensor]
     optimizer: dict[str, Any]
     memory: dict[str, Tensor]
 
@@ -207,7 +208,7 @@ class Trainer:
     def run(
         self, train: Split, selection: Split, progress: Progress | None = None, label: str = ""
     ) -> Tuned:
-        """Train; the student ends with the weights of its best epoch, in eval mode.
+        """Train; the student ends with the weights of the epoch that is kept, in eval mode.
 
         Raises:
             CacheError: the checkpoint cannot be read or written.
@@ -219,9 +220,7 @@ class Trainer:
         self._after_step()
         state = self._restored() or self._fresh(selection)
         options = self._options
-        while state.epoch < options.epochs and state.since_best < options.patience:
-            if state.diverged:
-                break
+        while state.epoch < options.epochs and not self._over(state):
             tell(label, state.epoch, options.epochs)
             finite = self._epoch(state.epoch, train)
             state.epoch += 1
@@ -230,27 +229,38 @@ class Trainer:
                 self._judge(state, selection)
             self._save(state)
         tell(label, options.epochs, options.epochs)
-        self._student.load_state_dict(state.best)
+        self._student.load_state_dict(state.kept)
         self._student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._student.eval()
-        accuracy = state.best_accuracy
+        accuracy = state.kept_accuracy
         return Tuned(state.before, accuracy, state.epoch, state.diverged, state.improved)
+
+    def _over(self, state: _State) -> bool:
+        """Whether it ends before its last epoch."""
+        patient = self._keeps_last or state.since_best < self._options.patience
+        return state.diverged or not patient
+
+    @property
+    def _keeps_last(self) -> bool:
+        return self._options.keep == "last"
 
     def _fresh(self, selection: Split) -> _State:
         before = Judged(*self._group.told(lambda: self._judged(selection)))
         weights = _copied(self._student)
         at = before.accuracy
-        return _State(0, at, at, before.loss, False, 0, False, weights, weights, {}, {})
+        return _State(0, at, at, at, before.loss, False, 0, False, weights, weights, {}, {})
 
     def _judge(self, state: _State, selection: Split) -> None:
         found = Judged(*self._group.told(lambda: self._judged(selection)))
         state.diverged = found.accuracy < _COLLAPSED * state.best_accuracy
         # Loss falls a little for long: it decides what is kept, not whether to go on.
         state.since_best = 0 if found.accuracy > state.best_accuracy else state.since_best + 1
-        if found.above(Judged(state.best_accuracy, state.best_loss)):
+        better = found.above(Judged(state.best_accuracy, state.best_loss))
+        if better:
             state.best_accuracy, state.best_loss = found
-            state.improved = True
-            state.best = _copied(self._student)
+        if better or (self._keeps_last and not state.diverged):
+            state.improved, state.kept_accuracy = True, found.accuracy
+            state.kept = _copied(self._student)
 
     def _epoch(self, epoch: int, train: Split) -> bool:
         """One pass over the train split; whether the loss stayed finite."""

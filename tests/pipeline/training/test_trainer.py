@@ -88,6 +88,32 @@ def test_of_epochs_that_are_right_equally_often_the_one_of_less_loss_is_kept() -
     assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for() -> None:
+    """Whatever the split says of it, and without patience; but nothing that has diverged."""
+    assert _kept_of([(90.0, 0.5), (95.0, 0.1), (90.0, 0.4), (91.0, 0.3)], epochs=3) == (91.0, 3, 3)
+    assert _kept_of([(90.0, 0.5), (95.0, 0.1), (90.0, 0.4), (40.0, 2.0)], epochs=9) == (90.0, 3, 2)
+
+
+def _kept_of(scores: list[tuple[float, float]], epochs: int) -> tuple[float, int, int]:
+    """Accuracy, epochs trained, and the epoch that a training with `keep: last` ends with."""
+    model, seen = trained(), list[dict[str, torch.Tensor]]()
+    given = iter(scores)
+
+    def judge(_: Split) -> Judged:
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return Judged(*next(given))
+
+    options = Training(epochs=epochs, patience=1, keep="last", learning_rate=1e-3)
+    found = Trainer(model, None, options, seed=0, judge=judge).run(blobs(64, 0), blobs(128, 1))
+    ends = model.state_dict()
+    (at,) = (
+        epoch
+        for epoch, weights in enumerate(seen)
+        if all(torch.equal(value, ends[name]) for name, value in weights.items())
+    )
+    return found.accuracy, found.epochs, at
+
+
 def test_models_are_judged_by_what_is_right_and_by_loss() -> None:
     model, split = trained(), blobs(128, 1)
     found = judged(model, split)
