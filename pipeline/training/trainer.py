@@ -237,8 +237,8 @@ class Trainer:
 
     def _over(self, state: _State) -> bool:
         """Whether it ends before its last epoch."""
-        patient = self._keeps_last or state.since_best < self._options.patience
-        return state.diverged or not patient
+        impatient = state.since_best >= self._options.patience
+        return state.diverged or (impatient and not self._keeps_last)
 
     @property
     def _keeps_last(self) -> bool:

@@ -74,44 +74,41 @@ def test_training_learns_and_ends_with_its_best_epoch(precision: str, optimizer:
 
 def test_of_epochs_that_are_right_equally_often_the_one_of_less_loss_is_kept() -> None:
     """And they do not keep training going."""
-    scores = iter([(90.0, 0.5), (90.0, 0.4), (90.0, 0.45), (90.0, float("nan")), (89.0, 0.1)])
-    model, seen = trained(), list[dict[str, torch.Tensor]]()
-
-    def judge(_: Split) -> Judged:
-        seen.append({name: value.clone() for name, value in model.state_dict().items()})
-        return Judged(*next(scores))
-
-    options = Training(epochs=9, patience=4, learning_rate=1e-3)
-    found = Trainer(model, None, options, seed=0, judge=judge).run(blobs(64, 0), blobs(128, 1))
+    scores = [(90.0, 0.5), (90.0, 0.4), (90.0, 0.45), (90.0, float("nan")), (89.0, 0.1)]
+    found, kept = judged_as(scores, Training(epochs=9, patience=4, learning_rate=1e-3))
     assert (found.before, found.accuracy, found.epochs) == (90.0, 90.0, 4)
     assert found.improved
-    assert all(torch.equal(value, seen[1][name]) for name, value in model.state_dict().items())
+    assert kept == 1
 
 
-def test_the_last_epoch_is_kept_where_that_is_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("end", "epochs", "right", "kept"), [((91.0, 0.3), 3, 91.0, 3), ((40.0, 2.0), 9, 90.0, 2)]
+)
+def test_the_last_epoch_is_kept_where_that_is_asked_for(
+    end: tuple[float, float], epochs: int, right: float, kept: int
+) -> None:
     """Whatever the split says of it, and without patience; but nothing that has diverged."""
-    assert _kept_of([(90.0, 0.5), (95.0, 0.1), (90.0, 0.4), (91.0, 0.3)], epochs=3) == (91.0, 3, 3)
-    assert _kept_of([(90.0, 0.5), (95.0, 0.1), (90.0, 0.4), (40.0, 2.0)], epochs=9) == (90.0, 3, 2)
+    options = Training(epochs=epochs, patience=1, keep="last", learning_rate=1e-3)
+    found, at = judged_as([(90.0, 0.5), (95.0, 0.1), (90.0, 0.4), end], options)
+    assert (found.accuracy, found.epochs, at) == (right, 3, kept)
 
 
-def _kept_of(scores: list[tuple[float, float]], epochs: int) -> tuple[float, int, int]:
-    """Accuracy, epochs trained, and the epoch that a training with `keep: last` ends with."""
-    model, seen = trained(), list[dict[str, torch.Tensor]]()
-    given = iter(scores)
+def judged_as(scores: list[tuple[float, float]], options: Training) -> tuple[Tuned, int]:
+    """A training whose start and epochs are judged so, and the epoch that it ends with."""
+    model, seen, given = trained(), list[dict[str, torch.Tensor]](), iter(scores)
 
     def judge(_: Split) -> Judged:
         seen.append({name: value.clone() for name, value in model.state_dict().items()})
         return Judged(*next(given))
 
-    options = Training(epochs=epochs, patience=1, keep="last", learning_rate=1e-3)
     found = Trainer(model, None, options, seed=0, judge=judge).run(blobs(64, 0), blobs(128, 1))
     ends = model.state_dict()
-    (at,) = (
+    (kept,) = (
         epoch
         for epoch, weights in enumerate(seen)
         if all(torch.equal(value, ends[name]) for name, value in weights.items())
     )
-    return found.accuracy, found.epochs, at
+    return found, kept
 
 
 def test_models_are_judged_by_what_is_right_and_by_loss() -> None:
