@@ -18,6 +18,7 @@ from edgesmith.pipeline.own_source import own_source_digest
 from edgesmith.pipeline.versions import installed, machine
 
 RESULTS = Path(__file__).parent / "results"
+_SYSTEM = "system"
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,20 @@ def publish_groups(
     """As `publish`, of a benchmark whose groups can be measured one at a time.
 
     The file keeps what earlier runs measured in other groups, with the same machine and versions;
-    every row names its group and a digest of edgesmith's source as it was then. The file is
-    written after each group, so that a long run that is cut off is not lost.
+    every row names its group, a digest of edgesmith's source as it was then, and the system, which
+    may be of another build. The file is written after each group, so that a long run that is cut
+    off is not lost.
 
     Returns:
         Whether every group was measured and every goal is met.
     """
     kept = _kept(name, versions)
     for group in chosen:
-        more = {"group": group, "source": own_source_digest()[:12]}
+        more = {
+            "group": group,
+            "source": own_source_digest()[:12],
+            _SYSTEM: machine()[_SYSTEM],
+        }
         kept[group] = [asdict(row) | more for row in groups[group]()]
         kept = {each: kept[each] for each in groups if each in kept}
         _write(name, versions, {"rows": [row for rows in kept.values() for row in rows]})
@@ -113,8 +119,7 @@ def _kept(name: str, versions: Mapping[str, str]) -> dict[str, list[dict[str, An
     if not path.exists():
         return found
     document = json.loads(path.read_text())
-    now = json.loads(json.dumps(header(versions)))
-    if any(document.get(key) != value for key, value in now.items()):
+    if _compared(document) != _compared(json.loads(json.dumps(header(versions)))):
         print(
             f"{path.name} is of another machine or other versions: measured anew", file=sys.stderr
         )
@@ -122,6 +127,12 @@ def _kept(name: str, versions: Mapping[str, str]) -> dict[str, list[dict[str, An
     for row in document["rows"]:
         found.setdefault(row["group"], []).append(row)
     return found
+
+
+def _compared(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What figures that stand side by side share: of the system, its name, not its build."""
+    here: dict[str, str] = document["machine"]
+    return [here | {_SYSTEM: here[_SYSTEM].partition(" ")[0]}, document["versions"]]
 
 
 def _row(data: Mapping[str, Any]) -> Row:

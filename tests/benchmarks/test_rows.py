@@ -103,6 +103,25 @@ def test_figures_of_other_versions_are_not_kept(
     assert [row["group"] for row in document["rows"]] == ["first"]
 
 
+@pytest.mark.parametrize(
+    ("then", "kept"),
+    [({"system": "Linux 6.18-b"}, True), ({"system": "Darwin 25"}, False), ({"cores": "8"}, False)],
+)
+def test_figures_of_another_machine_are_not_kept_but_of_another_build_of_its_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: dict[str, str], kept: bool
+) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    here = {"system": "Linux 6.18-a", "cores": "2"}
+    monkeypatch.setattr(rows, "machine", lambda: here)
+    rows.publish_groups("trial", groups([]), ["second"], {})
+    monkeypatch.setattr(rows, "machine", lambda: here | then)
+    assert rows.publish_groups("trial", groups([]), ["first"], {}) == kept
+    found = json.loads((tmp_path / "trial.json").read_text())["rows"]
+    systems = {row["group"]: row["system"] for row in found}
+    assert systems.pop("first") == (here | then)["system"]
+    assert systems == ({"second": here["system"]} if kept else {})
+
+
 def test_a_run_that_is_cut_off_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
