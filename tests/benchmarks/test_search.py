@@ -179,31 +179,42 @@ def found(instructions: float, flash: float, percent: float) -> DeploymentResult
     return replace(made, accuracy=(row,), search=result, device=device)
 
 
+INT8 = (4e6, 4e4, 99.0)  # instructions, bytes of flash, percent
+
+
 @pytest.mark.parametrize(
-    ("whole", "small", "missed"),
+    ("small", "missed"),
     [
-        ((4e6, 4e4, 99.0), (2e6, 2e4, 99.0), 0),
-        ((4e6, 4e4, 99.0), (2.1e6, 2e4, 99.0), 1),
-        ((4e6, 4e4, 99.0), (2.1e6, 2.1e4, 98.9), 3),
+        ([(2e6, 2e4, 99.0)], []),
+        ([(2e6, 2e4, 98.0), (2e6, 2e4, 99.5), (2e6, 2e4, 99.5)], []),
+        ([(2e6, 2e4, 98.5), (2e6, 2e4, 99.0), (2e6, 2e4, 99.4)], ["below full INT8"]),
+        ([(2e6, 2e4, 99.0), (2.1e6, 2e4, 99.0), (1e6, 2e4, 99.0)], ["has fewer instructions"]),
+        (
+            [(2.1e6, 2.1e4, 98.9)],
+            ["below full INT8", "has fewer instructions", "has smaller"],
+        ),
     ],
 )
-def test_what_a_search_brings_is_judged(
-    whole: tuple[float, float, float],
-    small: tuple[float, float, float],
-    missed: int,
+def test_what_a_search_brings_is_judged_by_the_mean_accuracy_and_the_least_gain(
+    small: list[tuple[float, float, float]],
+    missed: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     specs = []
 
     def deploy(spec: Path, folder: Path) -> dict[str, DeploymentResult]:
-        specs.append(load_spec(spec, REGISTRIES))
-        return {devices.CORE: found(*(whole if spec.stem.endswith("int8") else small))}
+        read = load_spec(spec, REGISTRIES)
+        specs.append((read.seed, read.has_stage("search")))
+        return {devices.CORE: found(*(small[read.seed] if specs[-1][1] else INT8))}
 
     monkeypatch.setattr(devices, "deploy", deploy)
-    rows = list(devices.keywords(tmp_path))
-    assert sum(row.missed for row in rows) == missed
-    assert [spec.has_stage("search") for spec in specs] == [False, True]
+    seeds = range(len(small))
+    goals = {"points": 0.0, "fewer": 2.0, "smaller": 2.0}
+    rows = list(devices._compared("KWS", "kws-search", tmp_path, **goals, seeds=seeds))
+    assert [row.id for row in rows if row.missed] == [f"KWS: found {each}" for each in missed]
+    assert specs == [(seed, searched) for seed in seeds for searched in (False, True)]
+    assert sum("seed" in row.id for row in rows) == (2 * len(small) if len(small) > 1 else 0)
 
 
 def test_the_example_is_copied_without_what_runs_left(tmp_path: Path) -> None:
