@@ -125,6 +125,7 @@ def _kept(name: str, versions: Mapping[str, str]) -> dict[str, list[dict[str, An
         )
         return found
     for row in document["rows"]:
+        row.setdefault(_SYSTEM, document["machine"][_SYSTEM])  # older records name it once
         found.setdefault(row["group"], []).append(row)
     return found
 
