@@ -119,7 +119,7 @@ def _kept(name: str, versions: Mapping[str, str]) -> dict[str, list[dict[str, An
     if not path.exists():
         return found
     document = json.loads(path.read_text())
-    if _compared(document) != _compared(json.loads(json.dumps(header(versions)))):
+    if _compared(document) != _compared(header(versions)):
         print(
             f"{path.name} is of another machine or other versions: measured anew", file=sys.stderr
         )

@@ -180,22 +180,27 @@ def found(instructions: float, flash: float, percent: float) -> DeploymentResult
 
 
 INT8 = (4e6, 4e4, 99.0)  # instructions, bytes of flash, percent
+GOOD = (2e6, 2e4, 99.0)
 
 
 @pytest.mark.parametrize(
-    ("small", "missed"),
+    ("group", "small", "missed"),
     [
-        ([(2e6, 2e4, 99.0)], []),
-        ([(2e6, 2e4, 98.0), (2e6, 2e4, 99.5), (2e6, 2e4, 99.5)], []),
-        ([(2e6, 2e4, 98.5), (2e6, 2e4, 99.0), (2e6, 2e4, 99.4)], ["below full INT8"]),
-        ([(2e6, 2e4, 99.0), (2.1e6, 2e4, 99.0), (1e6, 2e4, 99.0)], ["has fewer instructions"]),
+        ("keywords", [GOOD, GOOD, GOOD], []),
+        ("keywords", [(2e6, 2e4, 98.0), (2e6, 2e4, 99.5), (2e6, 2e4, 99.5)], []),
+        ("keywords", [(2e6, 2e4, 98.5), GOOD, (2e6, 2e4, 99.4)], ["below full INT8"]),
+        ("keywords", [GOOD, (2.1e6, 2e4, 99.0), (1e6, 2e4, 99.0)], ["has fewer instructions"]),
         (
-            [(2.1e6, 2.1e4, 98.9)],
+            "keywords",
+            [GOOD, GOOD, (2.1e6, 2.1e4, 98.9)],
             ["below full INT8", "has fewer instructions", "has smaller"],
         ),
+        ("images", [(2.6e6, 2e4, 98.5)], []),
+        ("images", [(2.7e6, 2e4, 98.4)], ["below full INT8", "has fewer instructions"]),
     ],
 )
 def test_what_a_search_brings_is_judged_by_the_mean_accuracy_and_the_least_gain(
+    group: str,
     small: list[tuple[float, float, float]],
     missed: list[str],
     tmp_path: Path,
@@ -209,11 +214,10 @@ def test_what_a_search_brings_is_judged_by_the_mean_accuracy_and_the_least_gain(
         return {devices.CORE: found(*(small[read.seed] if specs[-1][1] else INT8))}
 
     monkeypatch.setattr(devices, "deploy", deploy)
-    seeds = range(len(small))
-    goals = {"points": 0.0, "fewer": 2.0, "smaller": 2.0}
-    rows = list(devices._compared("KWS", "kws-search", tmp_path, **goals, seeds=seeds))
-    assert [row.id for row in rows if row.missed] == [f"KWS: found {each}" for each in missed]
-    assert specs == [(seed, searched) for seed in seeds for searched in (False, True)]
+    rows = list(getattr(devices, group)(tmp_path))
+    names = [row.id.partition(": found ")[2] for row in rows if row.missed]
+    assert names == missed
+    assert specs == [(seed, searched) for seed in range(len(small)) for searched in (False, True)]
     assert sum("seed" in row.id for row in rows) == (2 * len(small) if len(small) > 1 else 0)
 
 
