@@ -21,6 +21,7 @@ from edgesmith.pipeline.errors import DataError
 from archives import FIX, Member, members, read, take_by
 from features import SAMPLE_RATE, mfcc
 from location import data_file
+from variation import varied
 
 Part = Literal["train", "calibration", "selection", "test"]
 Inputs = npt.NDArray[np.float32]
@@ -89,17 +90,28 @@ def cifar10(part: Part, per_class: int | None = None) -> tuple[Inputs, Labels]:
     return np.ascontiguousarray(inputs), _labels(chosen, CIFAR_CLASSES)
 
 
-def spoken_digits(part: Part) -> tuple[Inputs, Labels]:
+def spoken_digits(part: Part, variants: int = 0) -> tuple[Inputs, Labels]:
     """Spoken digits: 1,680 train, 300 calibration, 240 selection, 480 test recordings.
 
     Recordings are disjoint, speakers are not: each of the six speaks in every split.
+
+    Args:
+        part: which split.
+        variants: of every recording, after all recordings as they are (`variation.varied`); to
+            train on.
 
     Returns:
         MFCCs [N, 1, 49, 10] (`features.mfcc`) and digits [N].
 
     Raises:
-        DataError: no such part, or an archive that is missing, damaged or not the one expected.
+        DataError: no such part, variants of another part than train, or an archive that is
+            missing, damaged or not the one expected.
     """
+    if variants and part != "train":
+        raise DataError(
+            f"variants of {part!r}: what is measured or calibrated on is recorded, not made",
+            fix="ask for `variants` of `train` alone",
+        )
     path = data_file("fsdd_dev.zip")
     wanted = _slice(_RECORDINGS_PER_SPEAKER_AND_DIGIT, part)
     recordings = members(path, _RECORDING, _MAX_WAV_BYTES)
@@ -107,7 +119,10 @@ def spoken_digits(part: Part) -> tuple[Inputs, Labels]:
     samples = [
         _samples(wav, each.name) for wav, each in zip(read(path, chosen), chosen, strict=True)
     ]
-    return np.stack([mfcc(each) for each in samples]), _labels(chosen, DIGITS)
+    generator = np.random.default_rng(0)
+    made = (varied(each, generator) for _ in range(variants) for each in samples)
+    inputs = np.stack([mfcc(each) for each in (*samples, *made)])
+    return inputs, np.tile(_labels(chosen, DIGITS), 1 + variants)
 
 
 def _slice(parts: dict[Part, slice], part: Part) -> slice:

@@ -29,7 +29,7 @@ FLOOR = 1e-6
 MAGNITUDE_AT_16_KHZ = 2.0
 
 
-def mfcc(recording: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+def mfcc(recording: npt.NDArray[np.int16] | Floats) -> npt.NDArray[np.float32]:
     """Features of one recording.
 
     Args:

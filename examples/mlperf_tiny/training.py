@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models import DSCNN
 
 CLASSES = 10
+RECORDINGS = 1680  # of the train split; variants of them may follow
 EPOCHS = 12
 BATCH = 32
 PEAK_LEARNING_RATE = 0.005
@@ -38,8 +39,8 @@ IMAGES = Training(
 def digits(model: nn.Module, train: Split, selection: Split, seed: int, progress: Progress) -> None:
     """Train a `DSCNN` with 10 classes in place, from the official weights; under half a minute.
 
-    The same seed gives the same weights. The schedule is fixed, so `selection` is
-    not needed to stop.
+    The same seed gives the same weights, whatever variants the spec adds for what is searched. The
+    schedule is fixed, so `selection` is not needed to stop.
 
     Raises:
         FactoryError: the model is another one.
@@ -52,7 +53,8 @@ def digits(model: nn.Module, train: Split, selection: Split, seed: int, progress
             fix="use `factory: models.py:keyword_spotting` with `args: {classes: 10}`",
         )
     network = cast("DSCNN", model)
-    features, labels = torch.from_numpy(train.inputs), torch.from_numpy(train.labels)
+    features = torch.from_numpy(train.inputs[:RECORDINGS])
+    labels = torch.from_numpy(train.labels[:RECORDINGS])
     steps = EPOCHS * math.ceil(len(features) / BATCH)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

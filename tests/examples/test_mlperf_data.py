@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from edgesmith.pipeline.errors import DataError
@@ -34,7 +36,7 @@ def spoken_digits(part: str) -> tuple[Floats, Labels]:
     return loaded
 
 
-def mfcc(recording: npt.NDArray[np.int16]) -> Floats:
+def mfcc(recording: npt.NDArray[Any]) -> Floats:
     features: Floats = example("mlperf_tiny", "features.py:mfcc")(recording)
     return features
 
@@ -85,6 +87,38 @@ def test_splits_of_spoken_digits_share_only_calibration_with_train() -> None:
     check_disjoint({part: spoken_digits(part)[0] for part in PARTS})
 
 
+@given(length=st.integers(1, 9000), seed=st.integers(0, 2**32 - 1))
+def test_a_variant_is_as_loud_and_as_long_as_its_recording(length: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    recording = generator.integers(-3000, 3000, length).astype(np.int16)
+    made = example("mlperf_tiny", "variation.py:varied")(recording, generator)
+    assert 1 <= len(made) <= np.ceil(length / 0.85) + 160
+    assert np.isfinite(made).all()
+    assert np.abs(made).max() <= 3 * 3000
+    assert np.isfinite(mfcc(made)).all()
+
+
+def test_variants_follow_the_recordings_and_are_the_same_every_time(folder: Path) -> None:
+    names = [f"{digit}_jackson_{take}.wav" for digit in (3, 7) for take in range(14)]
+    (folder / "fsdd_dev.zip").write_bytes(
+        zipped({name: wav(spoken=chirp() + i) for i, name in enumerate(names)})
+    )
+    load = example("mlperf_tiny", "data.py:spoken_digits")
+    features, digits = load("train")
+    more, again = load("train", variants=2), load("train", variants=2)
+    np.testing.assert_array_equal(more[0][: len(features)], features)
+    np.testing.assert_array_equal(more[1], np.tile(digits, 3))
+    np.testing.assert_array_equal(more[0], again[0])
+    assert len({sample.tobytes() for sample in more[0][len(features) :]}) == 2 * len(features)
+
+
+@pytest.mark.parametrize("part", PARTS[1:])
+def test_what_is_measured_on_has_no_variants(folder: Path, part: str) -> None:
+    with pytest.raises(DataError, match=f"variants of '{part}'") as caught:
+        example("mlperf_tiny", "data.py:spoken_digits")(part, variants=1)
+    assert "train" in caught.value.fix
+
+
 def test_splits_of_images_share_only_calibration_with_train() -> None:
     splits = {part: cifar10(part)[0] for part in PARTS[1:]}
     splits["train"] = cifar10("train", per_class=700)[0]
@@ -133,13 +167,18 @@ def jpeg(size: tuple[int, int] = (32, 32), mode: str = "RGB") -> bytes:
     return buffer.getvalue()
 
 
-def wav(rate: int = 8000, width: int = 2, samples: int = 100) -> bytes:
+def wav(
+    rate: int = 8000,
+    width: int = 2,
+    samples: int = 100,
+    spoken: npt.NDArray[np.int16] | None = None,
+) -> bytes:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(width)
         file.setframerate(rate)
-        file.writeframes(bytes(width * samples))
+        file.writeframes(bytes(width * samples) if spoken is None else spoken.tobytes())
     return buffer.getvalue()
 
 
