@@ -120,8 +120,8 @@ def spoken_digits(part: Part, variants: int = 0) -> tuple[Inputs, Labels]:
         _samples(wav, each.name) for wav, each in zip(read(path, chosen), chosen, strict=True)
     ]
     generator = np.random.default_rng(0)
-    made = (varied(each, generator) for _ in range(variants) for each in samples)
-    inputs = np.stack([mfcc(each) for each in (*samples, *made)])
+    made = [mfcc(varied(each, generator)) for _ in range(variants) for each in samples]
+    inputs = np.stack([mfcc(each) for each in samples] + made)
     return inputs, np.tile(_labels(chosen, DIGITS), 1 + variants)
 
 
