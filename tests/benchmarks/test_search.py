@@ -266,6 +266,17 @@ def test_peaks_and_seconds_are_those_of_training(monkeypatch: pytest.MonkeyPatch
     assert found["seconds"] > 0
 
 
+def test_one_slow_process_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor when the machine is slow for a while: both kinds take turns."""
+    slow = iter([1.0, 1.0, 9.0, 1.0, 1.0, 9.0, 3.0, 3.0, 1.0, 1.0])
+
+    def measured(name: str, kind: str) -> dict[str, float]:
+        return {"seconds": next(slow) * (1.0 if kind == step.PLAIN else 4.0)}
+
+    monkeypatch.setattr(step, "_measured", measured)
+    assert step._ratios("KWS") == {"seconds": 4.0}
+
+
 def test_workers_of_a_cluster_share_the_evaluations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
