@@ -87,6 +87,11 @@ def test_splits_of_spoken_digits_share_only_calibration_with_train() -> None:
     check_disjoint({part: spoken_digits(part)[0] for part in PARTS})
 
 
+def test_the_model_to_be_searched_is_trained_on_every_recording_and_no_variant() -> None:
+    digits = example("mlperf_tiny", "training.py:digits")
+    assert digits.__globals__["RECORDINGS"] == len(spoken_digits("train")[0])
+
+
 @given(length=st.integers(1, 9000), seed=st.integers(0, 2**32 - 1))
 def test_a_variant_is_as_loud_and_as_long_as_its_recording(length: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
