@@ -17,6 +17,7 @@ from torch import nn
 
 from edgesmith.nas.evaluation import Evaluator
 from edgesmith.nas.space import Choice
+from edgesmith.pipeline.errors import DivergedTrainingError
 from edgesmith.pipeline.jsonvalue import to_data
 from edgesmith.pipeline.stage import Progress
 from edgesmith.pipeline.training.options import Training
@@ -67,6 +68,7 @@ class Finishing:
         """The sub-network in float; eval mode.
 
         Raises:
+            DivergedTrainingError: fine-tuning diverged before it had brought anything.
             CacheError: a checkpoint cannot be read or written.
         """
         made = self.evaluator.module(choices)
@@ -75,7 +77,13 @@ class Finishing:
             checkpoint = self.trainings / f"{name}.pt"
             teacher, options = self.learning.teacher, self.finetune
             trainer = Trainer(made, teacher, options, seed=self.seed, checkpoint=checkpoint)
-            trainer.run(self.learning.train, self.learning.selection, self.progress, LABEL)
+            tuned = trainer.run(self.learning.train, self.learning.selection, self.progress, LABEL)
+            if tuned.diverged and not tuned.improved:
+                raise DivergedTrainingError(
+                    f"fine-tuning diverged in epoch {tuned.epochs}, and no epoch before that was"
+                    " better than the weights of the super-network",
+                    fix="lower `finetune.learning_rate`",
+                )
         return made
 
     def quantized(self, choices: Mapping[str, Choice]) -> QuantizedModel:

@@ -37,8 +37,8 @@ _FEWEST = 3  # candidates that can be ranked
 
 
 def searched(found: Found, samples: int) -> Rung:
-    """What the search itself stands on: accuracy of every candidate, and below it sensitivity, by
-    which it ranks the trained model in formats of its own.
+    """What the search itself stands on: accuracy of every candidate, and below it sensitivity,
+    which ranks by formats alone, and so little where widths decide.
     """
     known = {each.number: each.metrics for each in found.trials if not each.failed}
     accuracy, loss = _judged(known, ACCURACY), _judged(known, LOSS)
@@ -199,7 +199,9 @@ def finalists(
     if near.chosen is None:
         return ()
     cost = cost_of(rule, task.objectives)
-    order = sorted(near.front, key=lambda number: cost.loss(found.trials[number].metrics))
+    # Judged by loss, the choice may be worse in everything than one that is less accurate.
+    members = {*near.front, near.chosen if found.chosen is None else found.chosen}
+    order = sorted(members, key=lambda number: cost.loss(found.trials[number].metrics))
     # Where nothing keeps the limits yet, the best of all is tried, too.
     dearest = order[-1] if found.chosen is None else found.chosen
     low, last = sorted(order.index(number) for number in (near.chosen, dearest))

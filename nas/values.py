@@ -223,7 +223,17 @@ class SearchResult(Found):
     @property
     def judged(self) -> Rung | None:
         """The last rung that the choice was judged on."""
-        return next((each for each in reversed(self.rungs) if self.chosen in each.accuracy), None)
+        return None if self.chosen is None else self._last_rung(self.chosen)
+
+    def accuracy(self, number: int) -> float:
+        """Percent that a trial had right on the last rung that it was judged on: after training,
+        where it was trained.
+        """
+        rung = self._last_rung(number)
+        return self.trials[number].metrics[ACCURACY] if rung is None else rung.accuracy[number]
+
+    def _last_rung(self, number: int) -> Rung | None:
+        return next((each for each in reversed(self.rungs) if number in each.accuracy), None)
 
     @property
     def chosen_metrics(self) -> Metrics:

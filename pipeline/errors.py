@@ -115,7 +115,7 @@ class UnreachableAccuracyError(AllocationError):
 
 
 class DivergedTrainingError(QuantizationError):
-    """Quantization-aware training diverged, and nothing better than guessing was found before."""
+    """Training diverged, and what it had found before is of no use."""
 
     code = "ES320"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import plotly.graph_objects as go
@@ -114,6 +114,7 @@ def pareto_figure(found: SearchResult) -> Figure | None:
     _add_trials(plane)
     _add_front(plane)
     _add_references(plane)
+    _add_trained(plane)
     _add_remeasured(plane)
     _add_chosen(plane)
     _add_limits(plane)
@@ -225,49 +226,100 @@ def _add_below(plane: _Plane, accuracies: Mapping[str, float]) -> None:
     )
 
 
+def _add_trained(plane: _Plane) -> None:
+    """Finalists where training brought them, each tied to where it was before."""
+    found = plane.found
+    moved = [
+        each
+        for each in plane.of(list(found.rungs[-1].accuracy) if found.rungs else [])
+        if found.accuracy(each.number) != each.metrics[ACCURACY]
+    ]
+    if not moved:
+        return
+    costs = [each.metrics[plane.cost] for each in moved]
+    before = [each.metrics[ACCURACY] for each in moved]
+    after = [found.accuracy(each.number) for each in moved]
+    _add_ties(plane, DEPLOYED, "trained", (costs, before), (costs, after))
+    plane.figure.add_scatter(
+        x=costs,
+        y=after,
+        mode="markers",
+        name=literal(found.rungs[-1].name),
+        marker={"color": DEPLOYED, "size": 11, "symbol": "diamond-tall"},
+        customdata=[
+            f"<b>candidate {each.number}</b>, {literal(found.rungs[-1].name)}<br>"
+            f"accuracy {_full(found, ACCURACY, now)}<br>{_full(found, ACCURACY, then)} before"
+            for each, then, now in zip(moved, before, after, strict=True)
+        ],
+        hovertemplate="%{customdata}<extra></extra>",
+        legendgroup="trained",
+    )
+
+
 def _add_remeasured(plane: _Plane) -> None:
     """Crosses where built members lie, each tied to where the cost model put it."""
+    found = plane.found
     moved = [
-        (plane.found.trials[number], before, after.value)
-        for number, metric, before, after in differences(plane.found)
+        (number, before, after.value)
+        for number, metric, before, after in differences(found)
         if metric == plane.cost
     ]
     if not moved:
         return
-    ends = [(before, after, None) for _, before, after in moved]
-    heights = [(each.metrics[ACCURACY],) * 2 + (None,) for each, _, _ in moved]
+    numbers, before, after = zip(*moved, strict=True)
+    accuracies = [found.accuracy(number) for number in numbers]
+    _add_ties(plane, INK, "again", (before, accuracies), (after, accuracies))
     plane.figure.add_scatter(
-        x=[x for pair in ends for x in pair],
-        y=[y for pair in heights for y in pair],
-        mode="lines",
-        line={"color": INK, "width": 1},
-        legendgroup="again",
-        showlegend=False,
-        hoverinfo="skip",
-    )
-    plane.figure.add_scatter(
-        x=[after for _, _, after in moved],
-        y=[each.metrics[ACCURACY] for each, _, _ in moved],
+        x=after,
+        y=accuracies,
         mode="markers",
         name="built and measured again",
         marker={"color": INK, "size": 9, "symbol": "x-thin", "line": {"color": INK, "width": 1.6}},
         customdata=[
-            f"<b>candidate {each.number}</b>, built and measured again<br>"
-            f"{literal(name_of(plane.cost))} {_full(plane.found, plane.cost, after)}"
-            f"<br>{_full(plane.found, plane.cost, before)} by the cost model"
-            for each, before, after in moved
+            f"<b>candidate {number}</b>, built and measured again<br>"
+            f"{literal(name_of(plane.cost))} {_full(found, plane.cost, now)}"
+            f"<br>{_full(found, plane.cost, then)} by the cost model"
+            for number, then, now in moved
         ],
         hovertemplate="%{customdata}<extra></extra>",
         legendgroup="again",
     )
 
 
+def _add_ties(
+    plane: _Plane,
+    colour: str,
+    group: str,
+    before: tuple[Sequence[float], Sequence[float]],
+    after: tuple[Sequence[float], Sequence[float]],
+) -> None:
+    """A line from each point of one row of points, (costs, accuracies), to that of another."""
+    x, y = (
+        [at for pair in zip(*ends, strict=True) for at in (*pair, None)]
+        for ends in zip(before, after, strict=True)
+    )
+    plane.figure.add_scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        line={"color": colour, "width": 1},
+        legendgroup=group,
+        showlegend=False,
+        hoverinfo="skip",
+    )
+
+
 def _add_chosen(plane: _Plane) -> None:
-    chosen = plane.found.chosen
-    if chosen is None:
+    """A ring around the choice, where it was judged last."""
+    found = plane.found
+    if found.chosen is None or not plane.of([found.chosen]):
         return
-    plane.add(
-        plane.of([chosen]),
+    metrics = found.chosen_metrics
+    plane.figure.add_scatter(
+        x=[metrics[plane.cost]],
+        y=[metrics[ACCURACY]],
+        customdata=[_said(found, replace(found.trials[found.chosen], metrics=metrics))],
+        hovertemplate="%{customdata}<extra></extra>",
         mode="markers",
         name="chosen",
         marker={

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from statistics import mean
 
-from deployments import deploy, percent, spec_of, variant
+from deployments import deploy, spec_of, variant
 from rows import Row
 
 from edgesmith.nas.values import SearchResult
@@ -52,9 +53,9 @@ class _Pair:
         )
 
     @property
-    def accuracy(self) -> tuple[float, float]:
+    def accuracy(self) -> tuple[Fraction, Fraction]:
         """Percent of the test split, of the whole and of what was found."""
-        return percent(self.whole, "deployed"), percent(self.found, "deployed")
+        return _percent(self.whole), _percent(self.found)
 
     def times(self, metric: str) -> float:
         """By how much what was found costs less."""
@@ -104,12 +105,12 @@ def _compared(
     if len(pairs) > 1:
         for seed, pair in zip(seeds, pairs, strict=True):
             before, after = pair.accuracy
-            yield Row(f"{name}: full INT8, seed {seed}", before, "%")
-            yield Row(f"{name}: found by the search, seed {seed}", after, "%")
+            yield Row(f"{name}: full INT8, seed {seed}", float(before), "%")
+            yield Row(f"{name}: found by the search, seed {seed}", float(after), "%")
     before, after = (mean(each) for each in zip(*(pair.accuracy for pair in pairs), strict=True))
-    yield Row(f"{name}: full INT8", before, "%")
-    yield Row(f"{name}: found by the search", after, "%")
-    yield Row(f"{name}: found below full INT8", before - after, "points", goal=points)
+    yield Row(f"{name}: full INT8", float(before), "%")
+    yield Row(f"{name}: found by the search", float(after), "%")
+    yield Row(f"{name}: found below full INT8", float(before - after), "points", goal=points)
     for metric, goal, said in (
         ("instructions", fewer, "fewer instructions"),
         ("flash", smaller, "smaller"),
@@ -131,6 +132,13 @@ def _deployed(
 ) -> DeploymentResult:
     name = f"{example}-{kind}-{seed}"
     return deploy(variant(example, name, folder, stages, [CORE], seed=seed), folder)[CORE]
+
+
+def _percent(result: DeploymentResult) -> Fraction:
+    """Without rounding: where two are right equally often, neither is below the other."""
+    shipped = next(row.accuracy for row in result.accuracy if row.form == "deployed")
+    right = round(shipped.value / 100 * shipped.samples)
+    return Fraction(100 * right, shipped.samples)
 
 
 def _on_device(result: DeploymentResult, metric: str) -> float:

@@ -3,8 +3,8 @@
     post-training quantization -> TrainedNetwork -> epochs, each judged by its integers
       -> the best epoch's integers (`Searched`) -> fake-quantized module built from the integers
 
-What post-training quantization found is epoch 0, so the result is never worse than it on the
-selection split.
+What post-training quantization found is epoch 0, so the best epoch is never worse than it on the
+selection split. Who keeps the last epoch does not trust that split to tell epochs apart.
 """
 
 from __future__ import annotations
@@ -147,11 +147,11 @@ def train_quantized(
         checkpoint = checkpoints / f"{start_digest(network, parts)}.pt"
     trainer = Trainer(network, teacher, options, seed=seed, groups=groups, checkpoint=checkpoint)
     tuned = trainer.run(learning.train, learning.selection, progress, LABEL)
-    improved = tuned.improved and tuned.accuracy >= before
+    improved = tuned.improved and (options.keep == "last" or tuned.accuracy >= before)
     result = QATResult(
         floating=accuracy(start.floating, learning.selection),
         before=before,
-        after=max(before, tuned.accuracy),
+        after=tuned.accuracy if improved else before,
         epochs=tuned.epochs,
         improved=improved,
         diverged=tuned.diverged,

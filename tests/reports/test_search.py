@@ -262,7 +262,7 @@ def test_the_front_is_drawn_with_marks_crosses_and_limits() -> None:
         SEARCH.trials[number].metrics["instructions"] for number in SEARCH.front
     ]
     assert by_name["front"]["mode"] == "lines+markers"
-    assert list(by_name["chosen"]["y"]) == [CHOSEN.metrics["accuracy"]]
+    assert list(by_name["chosen"]["y"]) == [CHOSEN.metrics["accuracy"] + 0.25], "after training"
     assert "uniform int8" in by_name["trained model"]["text"]
     assert "<b>the trained model, uniform int8</b>" in by_name["trained model"]["customdata"][0]
     crosses = by_name["built and measured again"]
@@ -273,6 +273,26 @@ def test_the_front_is_drawn_with_marks_crosses_and_limits() -> None:
     hover = by_name["evaluated (simulated)"]["customdata"][0]
     assert "<b>candidate 0</b><br>seed: uniform int8<br>accuracy 99.50 % (measured)" in hover
     assert "<b>breaks: flash at most 30.0 kB</b>" in hover
+
+
+def test_finalists_are_drawn_where_training_brought_them() -> None:
+    """And what was built lies there too: it was built of the trained weights."""
+    figure = pareto_figure(SEARCH)
+    assert figure is not None
+    by_name = {trace["name"]: trace for trace in figure["data"] if "name" in trace}
+    trained = by_name["after training"]
+    assert list(trained["x"]) == [CHOSEN.metrics["instructions"]]
+    assert list(trained["y"]) == [CHOSEN.metrics["accuracy"] + 0.25]
+    before = f"{CHOSEN.metrics['accuracy']:.2f} % (measured) before"
+    assert trained["customdata"][0].endswith(before)
+    crosses = by_name["built and measured again"]
+    built = [SEARCH.accuracy(number) for number in SEARCH.remeasured]
+    assert sorted(crosses["y"]) == sorted(built)
+    untrained = pareto_figure(replace(SEARCH, rungs=SEARCH.rungs[:1]))
+    assert untrained is not None
+    names = [trace.get("name") for trace in untrained["data"]]
+    assert "after training" not in names
+    assert "chosen" in names
 
 
 def test_formats_that_the_target_lacks_have_a_line_or_a_name() -> None:

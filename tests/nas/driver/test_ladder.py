@@ -15,6 +15,7 @@ from edgesmith.nas.archive import Archive
 from edgesmith.nas.driver import search
 from edgesmith.nas.executors.base import Choices, Evaluation
 from edgesmith.nas.executors.serial import Serial
+from edgesmith.nas.found import revised
 from edgesmith.nas.run import _infeasible
 from edgesmith.nas.space import Choice
 from edgesmith.nas.values import ACCURACY, Constraint, Found, Metrics, Objective, Rung, Task
@@ -159,6 +160,26 @@ def test_finalists_are_cheap_in_what_the_rule_is_about(tmp_path: Path) -> None:
     costs = [before.trials[n].metrics["bytes"] for n in numbers]
     assert costs == sorted(costs)
     assert before.chosen in numbers
+
+
+def test_judged_by_loss_the_choice_is_a_finalist_though_a_less_accurate_one_beats_it(
+    tmp_path: Path,
+) -> None:
+    """Whose loss and cost are less, but whose accuracy is below the limit before training."""
+    asked = least(0.9)
+    asked = replace(asked, objectives=(Objective("loss", "lower"), asked.objectives[1]))
+
+    def evaluate(choices: Choices) -> Metrics:
+        known = exact(choices)
+        return {**known, "loss": known["bytes"] / 100}
+
+    before = found_by(evaluate, asked, tmp_path)
+    assert before.chosen is not None
+    loosened = least(0.9 - 0.2).constraints
+    beyond = revised(before, replace(asked, constraints=loosened), before.trials, RULE)
+    assert before.chosen not in beyond.front
+    numbers = ladder.finalists(before, asked, RULE, 3, 0.2)
+    assert {before.chosen, beyond.chosen} <= set(numbers)
 
 
 def test_finalists_beside_the_most_accurate_are_the_next_cheaper_ones(tmp_path: Path) -> None:

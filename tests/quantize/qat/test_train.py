@@ -92,6 +92,19 @@ def test_the_start_is_kept_where_no_epoch_is_better() -> None:
     assert "whose integers were kept" in found.result.summary()[-1]
 
 
+def test_the_last_epoch_is_kept_where_that_is_asked_for() -> None:
+    """Though the start has more of the selection split right."""
+    made = start(PTQOptions())
+    options = replace(OPTIONS, epochs=1, learning_rate=0.02)
+    best = train_quantized(made, DATA, options, seed=0)
+    last = train_quantized(made, DATA, replace(options, keep="last"), seed=0)
+    assert not best.result.improved
+    assert last.result.improved
+    assert not last.result.diverged
+    assert 50 < last.result.after < last.result.before == best.result.after
+    assert accuracy(last.quantized.module, DATA.selection) == last.result.after
+
+
 def test_the_start_and_the_float_model_are_not_changed() -> None:
     made = start(NARROW)
     weights = {name: value.clone() for name, value in model().state_dict().items()}
