@@ -318,7 +318,7 @@ def _add_chosen(plane: _Plane) -> None:
     plane.figure.add_scatter(
         x=[metrics[plane.cost]],
         y=[metrics[ACCURACY]],
-        customdata=[_said(found, replace(found.trials[found.chosen], metrics=metrics))],
+        customdata=[_said(found, replace(found.trials[found.chosen], metrics={**metrics}))],
         hovertemplate="%{customdata}<extra></extra>",
         mode="markers",
         name="chosen",

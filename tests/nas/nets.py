@@ -51,20 +51,61 @@ class Perceptron(nn.Module):
         return out
 
 
+class PostNorm(nn.Module):
+    """An encoder layer as BERT has it: normalized after attention, and after the perceptron."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.mix = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.mixed = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.out = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.mixed(x + self.mix(x, x, x, need_weights=False)[0])
+        out: Tensor = self.out(y + self.down(F.gelu(self.up(y))))
+        return out
+
+
 class Encoder(nn.Module):
     """Embedded tokens, learned positions, encoder layers, a classifier on the first token."""
 
-    def __init__(self, width: int = 32, heads: int = 4, depth: int = 2) -> None:
+    def __init__(
+        self,
+        width: int = 32,
+        heads: int = 4,
+        depth: int = 2,
+        layer: Callable[[int, int], nn.Module] = Layer,
+    ) -> None:
         super().__init__()
         self.embed = nn.Linear(12, width)
         self.positions = nn.Parameter(torch.randn(1, 6, width))
-        self.layers = nn.Sequential(*(Layer(width, heads) for _ in range(depth)))
+        self.layers = nn.Sequential(*(layer(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layers(self.embed(x) + self.positions)
         out: Tensor = self.head(self.norm(y)[:, 0])
+        return out
+
+
+class Cropped(nn.Module):
+    """Kernels that shrink, padded with zeros as every target can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 5, stride=2, padding=2, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 7, padding=3, groups=8)
+        self.point = nn.Conv2d(8, 12, 1)
+        self.oblong = nn.Conv2d(12, 8, (5, 3), padding=(2, 1))
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.depthwise(torch.relu(self.norm(self.stem(x)))))
+        x = torch.relu(self.oblong(torch.relu(self.point(x))))
+        out: Tensor = self.fc(x.mean((2, 3)))
         return out
 
 
@@ -151,6 +192,8 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Shape]] = {
     "autoencoder": (_mlperf("anomaly_detection"), (640,)),
     "vit": (lambda: tiny_vit(depth=2), (3, 32, 32)),
     "encoder": (Encoder, (6, 12)),
+    "bert": (lambda: Encoder(layer=PostNorm), (6, 12)),
+    "cropped": (Cropped, (3, 16, 16)),
     "kernels": (Kernels, (3, 24, 24)),
     "tied": (Tied, (6,)),
     "asking": (Asking, (3, 16, 16)),

@@ -31,6 +31,8 @@ FOUND: dict[str, tuple[int, int, int]] = {
     "autoencoder": (9, 0, 0),
     "vit": (5, 2, 0),
     "encoder": (5, 4, 0),
+    "bert": (5, 0, 0),
+    "cropped": (3, 0, 3),
     "kernels": (5, 0, 5),
     "tied": (2, 0, 0),
     "asking": (2, 0, 0),

@@ -223,6 +223,29 @@ def test_a_front_member_is_measured_as_it_ships(target: str, tmp_path: Path) -> 
         assert found["time"].value > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [("cropped", "cortex-m4"), ("cropped", "cpu-litert"), ("bert", "c-host")],
+)
+def test_whatever_varies_ships_as_it_was_quantized(name: str, target: str, tmp_path: Path) -> None:
+    """The smallest sub-network has the centre of every kernel, one head, and the least widths;
+    `deployed` compares its tensors, bit for bit.
+    """
+    chosen = get_target(target)
+    for tool in chosen.tools():
+        if tool.find() is None:
+            pytest.skip(f"{target} needs {tool.name}: {tool.install}")
+    found = joint(name)
+    small = found.elastic.smallest()
+    module = found.network.extract(small)
+    options = PTQOptions(
+        overrides=found.genes.overrides({**found.genes.uniform("int4", "int8"), **small})
+    )
+    made = quantize(module, batch(found.sample_shape, samples=16).numpy(), options, seed=7)
+    member = deployed(made, chosen, tmp_path / "out")
+    assert member.compared >= len(made.searched().tensors) > 8
+
+
 def test_statistics_are_measured_anew() -> None:
     scoring = evaluator()
     x = torch.from_numpy(TRAIN.inputs)

@@ -98,7 +98,7 @@ def test_what_lies_in_a_dropped_block_is_silent(name: str) -> None:
             assert found.counts.of(space.choices(candidate)) == found.counts(candidate)
 
 
-@pytest.mark.parametrize("name", ["cnn", "resnet8", "vit", "encoder"])
+@pytest.mark.parametrize("name", ["cnn", "resnet8", "vit", "encoder", "bert", "cropped"])
 def test_a_candidate_is_quantized_to_its_formats(name: str) -> None:
     """Rules match the groups of every sub-network, and set what the genes say."""
     found = joint(name)

@@ -7,13 +7,17 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
+from edgesmith.nas import workplace
 from edgesmith.nas.genes import offered
 from edgesmith.nas.joint import joint_of
+from edgesmith.nas.options import SearchOptions
 from edgesmith.nas.training import SuperTrained
 from edgesmith.nas.workplace import Workplace
 from edgesmith.pipeline.errors import CacheError
@@ -103,6 +107,31 @@ def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> No
     read = place(tmp_path).restore if name.endswith("tensors") else place(tmp_path).favourites
     with pytest.raises(CacheError, match=name) as caught:
         read(found)
+    assert "delete" in caught.value.fix
+
+
+def test_importance_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured is read again; a damaged file is named."""
+    measured: list[str] = []
+
+    def scores(*given: Any) -> dict[str, Any]:
+        measured.append(given[3])
+        return {"conv1": np.arange(4.0)}
+
+    monkeypatch.setattr(workplace, "unit_scores", scores)
+    monkeypatch.setattr(workplace, "read_split", lambda *_: None)
+    options = SearchOptions(importance="taylor")
+    spec = cast("Any", SimpleNamespace(seed=3))
+    here = replace(place(tmp_path), spec=spec, options=options)
+    for _ in range(2):
+        found = here._scores(classifier()[0], SHAPE)
+        assert found.keys() == {"conv1"}
+        assert found["conv1"].tolist() == [0, 1, 2, 3]
+    assert measured == ["taylor"]
+    (file,) = tmp_path.rglob("scores.npz")
+    file.write_bytes(b"nonsense")
+    with pytest.raises(CacheError, match=r"scores\.npz") as caught:
+        here._scores(classifier()[0], SHAPE)
     assert "delete" in caught.value.fix
 
 
