@@ -26,8 +26,8 @@ class Training:
             it: where every epoch has nearly all of a small split right, the best is so by chance,
             and the last has learned longest at the smallest steps.
         flip: mirror half of the images.
-        shift: move images by up to so many pixels, or by so many rows and columns: what is heard
-            can come earlier or later, but not higher or lower.
+        shift: move images by up to so many pixels, or by so many rows and columns. Zeros move in,
+            which are black in an image, but no silence in cepstra.
         precision: of activations and their gradients in training; `bfloat16` is faster on
             processors that have it. Weights are updated, and accuracy measured, in float32.
     """
