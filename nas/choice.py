@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgesmith.nas.front import knee
+from edgesmith.nas.options import BEST, KNEE, rules
 from edgesmith.nas.space import Floats
 from edgesmith.nas.values import Objective
 from edgesmith.pipeline.errors import SearchError
-
-KNEE = "knee"
-_BEST = "best:"
 
 
 def check_rule(rule: str, objectives: Sequence[Objective]) -> None:
@@ -19,11 +17,11 @@ def check_rule(rule: str, objectives: Sequence[Objective]) -> None:
     Raises:
         SearchError: it is none, or names a metric that is no objective.
     """
-    metrics = [each.metric for each in objectives]
-    if rule != KNEE and rule not in {f"{_BEST}{metric}" for metric in metrics}:
+    known = rules([each.metric for each in objectives])
+    if rule not in known:
         raise SearchError(
             f"`{rule}` does not say which candidate of the front to choose",
-            fix=f"write {KNEE} or {' or '.join(_BEST + metric for metric in metrics)}",
+            fix=f"write {' or '.join(known)}",
         )
 
 
@@ -35,11 +33,11 @@ def chosen_row(rule: str, objectives: Sequence[Objective], losses: Floats) -> in
     """
     if rule == KNEE:
         return knee(losses)
-    column = [each.metric for each in objectives].index(rule.removeprefix(_BEST))
+    column = [each.metric for each in objectives].index(rule.removeprefix(BEST))
     return int(losses[:, column].argmin())
 
 
 def cost_of(rule: str, objectives: Sequence[Objective]) -> Objective:
     """The cost that a rule looks at: its own, or the first there is beside accuracy."""
     costs = [each for each in objectives if each.is_cost] or list(objectives)
-    return next((each for each in costs if rule == f"{_BEST}{each.metric}"), costs[0])
+    return next((each for each in costs if rule == f"{BEST}{each.metric}"), costs[0])

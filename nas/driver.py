@@ -16,9 +16,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from edgesmith.nas.archive import Archive
-from edgesmith.nas.choice import KNEE, check_rule
+from edgesmith.nas.choice import check_rule
 from edgesmith.nas.executors.base import Choices, Evaluations, Executor, Factory, Outcome
 from edgesmith.nas.found import commonest_error, found
+from edgesmith.nas.options import KNEE
 from edgesmith.nas.samplers.base import Asking, Log, Sampler
 from edgesmith.nas.space import Candidate
 from edgesmith.nas.values import Found, Proposal, Task, Trial

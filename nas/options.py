@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -99,6 +100,13 @@ CostMetric = Literal[
 Rule = Annotated[str, Field(pattern=r"^(knee|best:[\w-]+)$")]
 """`knee`: where giving up a little of one objective gains least in the others. `best:METRIC`: the
 best in one objective. Either is within all limits, as the front is."""
+KNEE = "knee"
+BEST = "best:"
+
+
+def rules(objectives: Sequence[str]) -> tuple[str, ...]:
+    """Every rule that there is where these metrics are the objectives."""
+    return (KNEE, *(BEST + metric for metric in objectives))
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,13 @@ from pydantic import JsonValue, ValidationError
 from torch import nn
 
 from edgesmith.nas import ladder
-from edgesmith.nas.choice import KNEE, check_rule
+from edgesmith.nas.choice import check_rule
 from edgesmith.nas.driver import search
 from edgesmith.nas.evaluation import Evaluator
 from edgesmith.nas.executors.base import Executor, Factory, executors
 from edgesmith.nas.executors.serial import Serial
 from edgesmith.nas.joint import Joint
-from edgesmith.nas.options import SearchOptions
+from edgesmith.nas.options import KNEE, SearchOptions
 from edgesmith.nas.outcome import COMPUTED, Climbed, outcome, said_of, said_of_formats
 from edgesmith.nas.proxy import SENSITIVITY, SensitivityProxy
 from edgesmith.nas.samplers.base import samplers

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from edgesmith.nas.options import SearchOptions
+from edgesmith.nas.options import SearchOptions, rules
 from edgesmith.pipeline.stage import Refusal, Stage, StageContext, counts_for, lacking_metric
 
 if TYPE_CHECKING:
@@ -53,6 +53,13 @@ class Search(SearchOptions, Stage):
                 ("minimize",),
                 f"target {description.name!r} has no cost model, so nothing says what is small",
                 "set `minimize: [weight-bytes]`, or name another `target`",
+            )
+        known = rules((self.judge, *(self.minimize or description.cost_metrics[:1])))
+        if self.choose is not None and self.choose not in known:
+            yield Refusal(
+                ("choose",),
+                f"`{self.choose}` is best in nothing that candidates are judged by",
+                f"write {' or '.join(known)}",
             )
 
     def key_parts(self, spec: Spec, target: str | None) -> dict[str, str]:

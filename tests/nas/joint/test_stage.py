@@ -332,6 +332,19 @@ def test_lint_names_costs_that_there_are_not(tmp_path: Path) -> None:
     assert source.text.splitlines()[problem.line - 1][problem.column - 1 :].startswith("flahs")
 
 
+def test_lint_names_a_rule_that_nothing_is_judged_by(tmp_path: Path) -> None:
+    """By the objectives of the spec: the loss is none where accuracy judges."""
+    for judge, other in (("accuracy", "loss"), ("loss", "accuracy")):
+        ruled = ("tolerance_points: 20", f"judge: {judge}\n    choose: best:{other}")
+        folder = searching(tmp_path, "c-host", "macs", (ruled,))
+        source = read_source(folder / "spec.yaml")
+        _, (problem,) = check_source(source, Registries.discovered())
+        assert f"`best:{other}` is best in nothing" in problem.message
+        assert problem.suggestion == f"write knee or best:{judge} or best:macs"
+        there = source.text.splitlines()[problem.line - 1][problem.column - 1 :]
+        assert there == f"best:{other}"
+
+
 def test_lint_names_costs_and_splits_that_are_missing_and_conflicts(tmp_path: Path) -> None:
     folder = searching(tmp_path, "c-host", "instructions")
     done = edgesmith(folder, "lint", "spec.yaml")
