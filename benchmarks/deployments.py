@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 
 from edgesmith.pipeline.jsonvalue import from_json
 from edgesmith.pipeline.results import DeploymentResult
+from edgesmith.pipeline.values import Measurement
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "mlperf_tiny"
@@ -55,9 +56,14 @@ def deploy(spec: Path, folder: Path, *targets: str) -> dict[str, DeploymentResul
     return {result.target: result for result in loaded}
 
 
+def accuracy(result: DeploymentResult, form: str) -> Measurement:
+    """Of one form of the model, on the test split."""
+    return next(row.accuracy for row in result.accuracy if row.form == form)
+
+
 def percent(result: DeploymentResult, form: str) -> float:
     """Accuracy of one form of the model."""
-    return next(row.accuracy.value for row in result.accuracy if row.form == form)
+    return accuracy(result, form).value
 
 
 def example(module: str) -> Any:

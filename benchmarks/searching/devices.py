@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from statistics import mean
 
-from deployments import deploy, spec_of, variant
+from deployments import accuracy, deploy, spec_of, variant
 from rows import Row
 
 from edgesmith.nas.values import SearchResult
@@ -136,7 +136,7 @@ def _deployed(
 
 def _percent(result: DeploymentResult) -> Fraction:
     """Without rounding: where two are right equally often, neither is below the other."""
-    shipped = next(row.accuracy for row in result.accuracy if row.form == "deployed")
+    shipped = accuracy(result, "deployed")
     right = round(shipped.value / 100 * shipped.samples)
     return Fraction(100 * right, shipped.samples)
 
